@@ -322,6 +322,52 @@ class LogView(View):
     next: int | None = Field(description="value of ?after= for the next part; null if this is the last part so far")
 
 
+class ClaimView(View):
+    """A trial to be trained by the program that claimed it."""
+
+    claim: str = Field(description="id of the claim, for `POST /claims/{claim}/…`", examples=["8c5f0a1b2c3d4e5f-7-1"])
+    token: str = Field(description="secret of this claim, for the header Claim-Token of these calls; it is shown here only")
+    study: str = Field(description="id of the study")
+    number: int = Field(description="number of the trial", examples=[7])
+    attempt: int = Field(examples=[1])
+    phase: Literal["search", "confirmation"]
+    params: Mapping[str, Scalar] = Field(examples=[{"lr": 0.003, "optimizer": "sgd"}])
+    fixed: Mapping[str, Scalar] = Field(description="the study's fixed hyperparameters", examples=[{"epochs": 8}])
+    seed: int = Field(description="seed for everything random in the training")
+    metric: str = Field(description="the objective, which the last report needs", examples=["accuracy"])
+    direction: Direction
+    last_step: int | None = Field(description="the last step that may be reported; null if the study gives none", examples=[8])
+    lease_seconds: float = Field(description="the claim is lost without a heartbeat or report for this long", examples=[30.0])
+    heartbeat_seconds: float = Field(description="interval at which heartbeats should be sent", examples=[5.0])
+
+
+class NothingView(View):
+    """The answer to a claim if there is no trial for it."""
+
+    claim: None = None
+    reason: Literal["finished", "paused", "draining", "confirmation", "running", "waiting"] = Field(
+        description="`finished`: the study has ended; `paused`; `draining`: this claimant gets no more trials; `confirmation`: only worker "
+        "processes can train what is left; `running`: all trials that may run are running; `waiting`: none can start at present"
+    )
+    detail: str = Field(description="a sentence, for display")
+    final: bool = Field(description="whether further claims find nothing either, unless a person changes the study")
+
+
+class HeldView(View):
+    """The lease of a claim was renewed."""
+
+    claim: str
+    lease_seconds: float
+
+
+class ReportedView(View):
+    """A report was stored."""
+
+    step: int = Field(description="the trial's last step")
+    stop: bool = Field(description="whether the pruner has ended the trial: stop its training and claim another one")
+    why: str | None = Field(description="the pruner's reason as a sentence")
+
+
 class RunsView(View):
     """Number of trials of the confirmation."""
 

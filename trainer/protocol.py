@@ -134,7 +134,9 @@ class Finished(_Reported):
     lane: int = 0
     step: int
     train_seconds: float
-    peak_memory: int = Field(description="peak memory in bytes: of the run's tensors on the GPU, or resident in the process without one")
+    peak_memory: int = Field(
+        description="peak memory in bytes: of the run's tensors on the GPU, or resident in the process without one; 0: not measured"
+    )
     device_memory: int | None = Field(
         default=None,
         description="bytes of a GPU that the run needs: the peak that the allocator reserved for it, and an allowance for the context of "

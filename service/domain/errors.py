@@ -94,8 +94,8 @@ class QuotaExceeded(ThawlineError):
 class NoResult(ThawlineError):
     """No trial is complete with a finite value, so there is no best one."""
 
-    def __init__(self) -> None:
-        super().__init__("No trial of this study is complete yet, so there is no best configuration.")
+    def __init__(self, message: str = "No trial of this study is complete yet, so there is no best configuration.") -> None:
+        super().__init__(message)
 
 
 class NoScript(ThawlineError):
@@ -148,7 +148,9 @@ class StepNotNew(ThawlineError):
     """A claim reported a step that is not above the last one, with other values than before."""
 
     def __init__(self, step: int, last: int) -> None:
-        super().__init__(f"Step {step} cannot be reported: the last step was {last}, and steps must increase; report step {last + 1}.")
+        super().__init__(
+            f"Step {step} cannot be reported: the last step was {last}, and steps must increase; leave out a step that was reported."
+        )
 
 
 class IdempotencyConflict(ThawlineError):

@@ -108,8 +108,10 @@ def export(study: Study, trial: Trial, known: Known) -> Exported:
 
     Raises NoResult if the trial has no finite value or the data was never checked.
     """
-    if trial.value is None or study.facts is None:
+    if trial.value is None:
         raise NoResult
+    if study.facts is None:
+        raise NoResult("No worker has checked the study's data, so no configuration can be exported; start `thaw worker`.")
     number = trial.number if trial.duplicate_of is None else trial.duplicate_of
     environment = dict(trial.result.get("environment", {}))
     return Exported(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from search_spaces import Params
 from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
@@ -94,6 +94,7 @@ class Claimant:
 
     worker: str
     device_bytes: int = 0
+    needs_check: ClassVar[bool] = True  # a worker must have checked the study's data and weights before
 
     @contextmanager
     def locked(self, store: Store, study: str) -> Iterator[StudyUnitOfWork]:
@@ -140,10 +141,10 @@ class Searches:
             return self._cached[study.id]
 
 
-def available_slots(uow: StudyUnitOfWork, limit: int) -> int:
+def available_slots(uow: StudyUnitOfWork, claimant: Claimant, limit: int) -> int:
     """The number of trials that may start now, at most `limit`."""
     study = uow.study
-    if study.state is not StudyState.ACTIVE or not study.sound:
+    if study.state is not StudyState.ACTIVE or not (study.sound or not claimant.needs_check):
         return 0
     parallel = study.spec.budget.parallel
     return limit if parallel is None else max(0, min(limit, parallel - uow.count_running()))
@@ -304,8 +305,8 @@ def claim_together(
 
 def claim_alone(store: Store, searches: Searches, study: str, claimant: Claimant) -> None:
     """Claim the next trial of the study, if there is one, in a transaction of the claimant. Raises StoreUnavailable."""
-    for candidate in store.read(queries.candidates, claimant.device_bytes, study):
-        _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, claimant, lane_bytes=0))
+    if (found := store.read(queries.candidate, study, claimant.device_bytes)) is not None:
+        _claims_or_end(store, found.study, partial(_claim_from, store, searches, found, claimant, lane_bytes=0))
 
 
 def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) -> list[Claim]:
@@ -373,7 +374,7 @@ def _start_queued(
     `whole` has suggestions by number for trials that lack parameters; such a trial without a suggestion is skipped.
     """
     complete_if_spent(uow)
-    most = available_slots(uow, lanes)
+    most = available_slots(uow, claimant, lanes)
     found = uow.claimable(MAX_QUEUED if most > 1 else most, claimant.device_bytes)
     queue = claimant.suited(trial for trial in found if trial.state is TrialState.QUEUED)  # complete_if_spent may have cancelled some
     worker = claimant.worker
@@ -419,7 +420,7 @@ def _add(store: Store, cached: CachedSearch, study: Study, claimant: Claimant, l
             taken = uow.study.created - cached.created
             if taken == 0 or (surplus and taken < len(suggestions)):
                 uow.exhausted = uow.exhausted or not suggestions
-                return started + _insert(uow, suggestions[taken:], claimant.worker, lanes - len(started), key)
+                return started + _insert(uow, suggestions[taken:], claimant, lanes - len(started), key)
             if started:
                 return started
         surplus = 2 * max(surplus, taken)  # extra suggestions: other claims may take as many numbers again
@@ -438,16 +439,18 @@ def _suggest(cached: CachedSearch, spec: StudySpec, lanes: int, left: int, surpl
     return suggestions
 
 
-def _insert(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
+def _insert(
+    uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], claimant: Claimant, lanes: int, key: SharedKey | None
+) -> list[HeldTrial]:
     """Add new trials. At most `lanes` of them start: those with `key`, or with the key of the first suggestion that is no duplicate."""
-    most = available_slots(uow, lanes)
+    most = available_slots(uow, claimant, lanes)
     if not suggestions or most <= 0 or is_spent(uow.study):
         complete_if_spent(uow)
         return []
     spec = uow.study.spec
     ahead = suggestions[: spec.budget.max_trials - uow.study.created]
     joining, count = _select_joining(uow, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
-    return insert(uow, ahead[:count], worker, frozenset(joining))
+    return insert(uow, ahead[:count], claimant.worker, frozenset(joining))
 
 
 def _select_joining(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:

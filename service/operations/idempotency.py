@@ -46,6 +46,12 @@ def refuse_answered(tx: Transaction, idempotency: Idempotency | None) -> None:
         raise Replay(answer)
 
 
+def release(tx: Transaction, idempotency: Idempotency) -> None:
+    """Free the key that `take` reserved, for a transaction after which the request is still unanswered."""
+    if idempotency.key is not None:
+        registry.release_key(tx, idempotency.key)
+
+
 def keep(tx: Transaction, idempotency: Idempotency | None, result: Any) -> None:
     """Format the answer, and store it in the transaction of the write."""
     if idempotency is None:

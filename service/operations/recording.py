@@ -64,58 +64,65 @@ class Write:
     over_rest: bool = False  # of a claim over REST: its steps must increase, and its report is optional and was checked before
 
 
-def record(store: Store, writes: Sequence[Write], idempotency: Idempotency | None = None) -> list[Lease]:
+def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
     """Apply the writes in one transaction, except those of lost leases, which are returned. Raises StoreUnavailable.
 
     An outcome that the same attempt recorded before counts as written: the worker may not have received the first answer.
-
-    A write over REST comes alone, with an `idempotency` whose answer is made from the trial after the write. It raises LeaseLost,
-    StepNotNew, IdempotencyConflict and Replay, and has no effect then.
     """
+    with store.writing() as tx:
+        return _write(tx, writes)[0]
+
+
+def record_over_rest(store: Store, write: Write, idempotency: Idempotency) -> HeldTrial:
+    """Apply the write, and return the trial, from which the answer is made.
+
+    Raises LeaseLost, StepNotNew, IdempotencyConflict, Replay, StoreUnavailable.
+    """
+    with store.writing() as tx:
+        keys.take(tx, idempotency)
+        lost, trials = _write(tx, [write])
+        if lost:
+            raise LeaseLost(write.lease.number, write.lease.attempt)
+        keys.keep(tx, idempotency, trials[write.lease.trial])
+    return trials[write.lease.trial]
+
+
+def _write(tx: Transaction, writes: Sequence[Write]) -> tuple[list[Lease], dict[int, HeldTrial]]:
+    """Apply the writes. Returns the lost leases, and the trials by key."""
     # Fencing: a write is applied only if its trial is running at the attempt of its lease, under the study's lock. A worker that lost
     # its lease, for example because it was suspended, can then not overwrite the results of the next attempt.
     lost = []
+    with all_locked(tx, {write.lease.study for write in writes}) as units:
+        trials = _trials(units, [write.lease for write in writes])
+        for uow in units.values():
+            uow.attempts.find_logs([_attempt_key(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
+        for write in writes:
+            trial = trials.get(write.lease.trial)
+            if trial is not None and _holds_lease(trial, write.lease):
+                trials[trial.id] = _apply_write(units[trial.study], trial, write)
+            elif trial is None or not _is_repeat(units[trial.study], trial, write):
+                lost.append(write.lease)
+        for uow in units.values():
+            finalize(uow)
+    return lost, trials
+
+
+def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]:
+    """Renew the worker's leases. Returns the lost ones. Raises StoreUnavailable."""
     with store.writing() as tx:
-        keys.take(tx, idempotency)
-        with all_locked(tx, {write.lease.study for write in writes}) as units:
-            trials = _trials(units, [write.lease for write in writes])
-            for uow in units.values():
-                uow.attempts.find_logs([_attempt_key(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
-            for write in writes:
-                trial = trials.get(write.lease.trial)
-                if trial is not None and _holds_lease(trial, write.lease):
-                    trials[trial.id] = _apply_write(units[trial.study], trial, write)
-                elif trial is None or not _is_repeat(units[trial.study], trial, write):
-                    lost.append(write.lease)
-            for uow in units.values():
-                finalize(uow)
-        if idempotency is not None:
-            _answer(tx, idempotency, trials, writes, lost)
-    return lost
-
-
-def _answer(
-    tx: Transaction, idempotency: Idempotency, trials: Mapping[int, HeldTrial], writes: Sequence[Write], lost: Sequence[Lease]
-) -> None:
-    for lease in lost:
-        raise LeaseLost(lease.number, lease.attempt)
-    for write in writes:
-        keys.keep(tx, idempotency, trials[write.lease.trial])
-
-
-def heartbeat(store: Store, worker: str, leases: Sequence[Lease], idempotency: Idempotency | None = None) -> list[Lease]:
-    """Renew the worker's leases. Returns the lost ones. Raises StoreUnavailable.
-
-    With `idempotency`, whose answer is made from nothing, a lost lease raises LeaseLost.
-    """
-    with store.writing() as tx:
-        keys.take(tx, idempotency)
         lost = registry.count_heartbeats(tx, leases) if leases else []
         registry.see_worker(tx, worker)
-        if idempotency is not None:
-            _answer(tx, idempotency, {}, (), lost)
-            keys.keep(tx, idempotency, None)
     return lost
+
+
+def heartbeat_over_rest(store: Store, lease: Lease, idempotency: Idempotency) -> None:
+    """Renew the lease. Raises LeaseLost, IdempotencyConflict, Replay, StoreUnavailable."""
+    with store.writing() as tx:
+        keys.take(tx, idempotency)
+        if registry.count_heartbeats(tx, [lease]):
+            raise LeaseLost(lease.number, lease.attempt)
+        registry.see_worker(tx, lease.worker)
+        keys.keep(tx, idempotency, None)
 
 
 def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
@@ -256,7 +263,8 @@ def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Fa
     objective = uow.study.spec.objective.metric
     match outcome:
         case Finished():
-            result = plain(outcome.flat(exclude=("kind", "lane", "step", "metrics")), most_text=None)
+            left_out = ("kind", "lane", "step", "metrics", *(() if outcome.peak_memory else ("peak_memory",)))
+            result = plain(outcome.flat(exclude=left_out), most_text=None)
             if outcome.test is not None:
                 result["test"] = plain(outcome.test.flat(), most_text=None)
             done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics})

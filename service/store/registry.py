@@ -288,6 +288,11 @@ def answer_key(tx: Transaction, key: str, answer: str, study_id: str | None) -> 
         bound_keys(tx)
 
 
+def release_key(tx: Transaction, key: str) -> None:
+    """Free a key that this transaction reserved."""
+    tx.execute(delete(idempotency).where(idempotency.c.key == key))
+
+
 def drop_answers(tx: Transaction, study_id: str) -> None:
     """Delete the answers about the study. Their keys stay, so that a repeated request has no second effect."""
     tx.execute(update(idempotency).where(idempotency.c.study_id == study_id).values(answer=None))

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
+from service.operations import Searches
 from service.settings import Settings
 from service.store import Store
-from service.web import auth, catalogue, events, health, pages, problems, results, studies, study_io, trials, workers
+from service.web import auth, catalogue, claims, events, health, pages, problems, results, studies, study_io, trials, workers
 from service.web.auth import COOKIE, HostMiddleware, SameSiteMiddleware, TokenMiddleware
 from service.web.dependencies import Disk, shared_answers
 from service.web.events import Streams
@@ -97,6 +98,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.drawing_work, app.state.replay_work = SlowWork(threads=1, most_waiting=32), SlowWork(threads=1, most_waiting=32)
     app.state.inspection_work = SlowWork(threads=3, most_waiting=128)
     app.state.trends = Trends()
+    app.state.searches = Searches()
     app.state.sessions = None if settings.token is None else auth.Sessions(settings.token, store)
     app.state.imports = study_io.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
@@ -110,7 +112,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (studies, results, study_io, trials, events, catalogue, workers, health, auth, pages):
+    for module in (studies, results, study_io, trials, claims, events, catalogue, workers, health, auth, pages):
         app.include_router(module.router)
     app.mount("/static", pages.static_files(), name="static")
 

@@ -135,7 +135,7 @@ def _is_tls(request: Request) -> bool:
 
 
 PUBLIC_PATHS = frozenset({"/livez", "/login", "/static/login.js", "/static/login.css", "/static/mark.svg"})
-KEY_PARAMETERS = frozenset({"token", "access_token", "key", "api_key", "apikey", "auth", "authorization"})
+KEY_PARAMETERS = frozenset({"token", "access_token", "key", "api_key", "apikey", "auth", "authorization", "claim_token", "claim-token"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?\Z")
 

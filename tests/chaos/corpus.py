@@ -34,6 +34,11 @@ TEMPLATES: dict[str, Callable[[], Any]] = {
     "/api/v1/studies/{study}": lambda: {"budget": {"trials": HOLE, "hours": MARKER}},
     "/api/v1/studies/{study}/trials": lambda: {"params": {"lr": HOLE, "optimizer": MARKER}},
     "/api/v1/studies/{study}/objective": lambda: {"metric": HOLE, "note": MARKER},
+    "/api/v1/studies/{study}/claims": lambda: {"worker": HOLE, "note": MARKER},
+    "/api/v1/claims/{claim}/report": lambda: {"step": 1, "metrics": {"accuracy": HOLE, MARKER: 0.5}, "note": MARKER},
+    "/api/v1/claims/{claim}/finish": lambda: {"metrics": {"accuracy": HOLE}, "report": {MARKER: MARKER}},
+    "/api/v1/claims/{claim}/fail": lambda: {"reason": HOLE, "note": MARKER},
+    "/api/v1/claims/{claim}/release": lambda: {"detail": HOLE, "note": MARKER},
     "/login": lambda: {"token": HOLE, "note": MARKER},
 }
 """By route, a document with a hole where a value is expected."""

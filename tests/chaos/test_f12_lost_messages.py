@@ -4,10 +4,11 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -28,12 +29,20 @@ from tests.chaos.conftest import MakeLab
 from tests.chaos.faults import ambiguous, lossy
 from tests.chaos.lab import LONG, Lab
 
+LEASE = {"lease_seconds": 600.0, "heartbeat_seconds": 60.0}  # nobody renews the claims of a story
 ROUNDS = 10 if LONG else 1
 AT_ONCE = 8  # requests with one key
 TRIALS = 100 if LONG else 20
 TRIES = 20
 SAFE = {"get", "head", "options"}
-OF_ITS_OWN = re.compile(r'"(id|created_at|queued_at|started_at|finished_at|seen_at|silent_seconds|at)": ?("[^"]*"|[0-9.e+]+)')
+OF_ITS_OWN = re.compile(
+    r'"(id|claim|token|study|train_seconds|created_at|queued_at|started_at|finished_at|seen_at|silent_seconds|at)": ?("[^"]*"|[0-9.e+]+)'
+)
+
+
+@pytest.fixture
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab(**LEASE)
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,9 @@ class Request:
     def method(self) -> str:
         return self.route.partition(" ")[0]
 
-    def path(self, study: str) -> str:
-        return (self.route.partition(" ")[2] + self.query).format(study=study + self.other, number=self.number, worker=study)
+    def path(self, study: str, claim: str) -> str:
+        names = {"study": study + self.other, "number": self.number, "worker": study, "claim": claim}
+        return (self.route.partition(" ")[2] + self.query).format(**names)
 
 
 def document(name: str) -> dict[str, Any]:
@@ -73,7 +83,8 @@ def luggage() -> str:
     return (lines.line(study_document(study)) + lines.end()).decode()
 
 
-STUDIES = "/api/v1/studies"
+STUDIES, CLAIMS = "/api/v1/studies", "/api/v1/claims/{claim}"
+A_CLAIM = Request(f"POST {STUDIES}/{{study}}/claims", status=201)
 ASKING = {"POST /api/v1/study-check"}  # with a body, and without an effect
 PASSING = "-passing"  # the study that is deleted in the end
 STORY = (
@@ -84,6 +95,14 @@ STORY = (
     Request(f"POST {STUDIES}/{{study}}/trials/{{number}}/cancel", number=1),
     Request(f"POST {STUDIES}/{{study}}/resume"),
     Request(f"PATCH {STUDIES}/{{study}}", {"add": {"trials": 2}}),
+    Request(f"POST {STUDIES}/{{study}}/claims", {"worker": "notebook"}, 201),
+    Request(f"POST {CLAIMS}/report", {"step": 1, "metrics": {"accuracy": 0.5}}),
+    Request(f"POST {CLAIMS}/heartbeat"),
+    Request(f"POST {CLAIMS}/finish", {"metrics": {"accuracy": 0.75}}),
+    Request(f"POST {STUDIES}/{{study}}/claims", {"worker": "notebook"}, 201),
+    Request(f"POST {CLAIMS}/fail", {"reason": "out_of_memory", "detail": "the batch did not fit"}),
+    Request(f"POST {STUDIES}/{{study}}/claims", {"worker": "notebook"}, 201),
+    Request(f"POST {CLAIMS}/release", {"detail": "the job's time is over"}),
     Request(f"POST {STUDIES}", document("{study}" + PASSING), 201, other=PASSING),
     Request(f"POST {STUDIES}/{{study}}/stop", other=PASSING),
     Request(f"POST {STUDIES}/{{study}}/objective", {"metric": "f1"}, other=PASSING),
@@ -92,7 +111,10 @@ STORY = (
     Request(f"POST {STUDIES}/import", luggage(), 201, query="?name={study}-imported"),
     Request("POST /api/v1/workers/{worker}/drain"),  # one of the study's name
 )
-"""Every route that changes something, each at least once; one after the other they leave a state that tells."""
+"""Every route that changes something, each at least once; one after the other they leave a state that tells. A claim's calls are about
+the last one."""
+
+NO_CLAIM: Mapping[str, str] = MappingProxyType({})
 
 Sender = Callable[[Lab, str, dict[str, Any]], tuple[int, str]]
 
@@ -157,28 +179,30 @@ def test_what_is_sent_again_has_one_effect(lab: Lab, sender: Sender, faults: str
 
 def reported(lab: Lab, server: str, study: str, send: Sender, of_the_deleted: int | None = None) -> list[tuple[int, str]]:
     """The story with this name for its study; the answers, without what each run has of its own."""
-    answers = []
+    answers, claim = [], dict[str, str]()
     now = time.time()  # a worker that was last seen long ago is forgotten
     if study not in {worker.id for worker in lab.store.read(queries.workers)}:
         operations.register_worker(
             lab.store, Worker(id=study, host="host", pid=1, slots=1, devices=("cpu",), state="alive", started_at=now, seen_at=now)
         )
     for number, request in enumerate(STORY):
-        status, text = send(lab, server, wire(request, study, f"{study}-{number}"))
+        status, text = send(lab, server, wire(request, study, f"{study}-{number}", claim))
+        claim = json.loads(text) if request.route.endswith("/claims") else claim
         gone = of_the_deleted if request.other and request.method != "DELETE" else None
         assert status == (gone or request.status), text
         answers.append((status, plain(text, study)))
     return answers
 
 
-def wire(request: Request, study: str, key: str) -> dict[str, Any]:
-    """The request as it is sent under that key."""
+def wire(request: Request, study: str, key: str, claim: Mapping[str, str] = NO_CLAIM) -> dict[str, Any]:
+    """The request as it is sent under that key, about that claim."""
     lines = isinstance(request.body, str)
     text = request.body if lines else json.dumps(request.body).replace("{study}", study)
     content = None if request.body is None else text.encode()
     kind = "application/x-ndjson" if lines else "application/json"
     headers = {"idempotency-key": key} | ({} if content is None else {"content-type": kind})
-    return {"method": request.method, "path": request.path(study), "content": content, "headers": headers}
+    headers |= {"claim-token": claim["token"]} if CLAIMS in request.route else {}
+    return {"method": request.method, "path": request.path(study, claim.get("claim", "")), "content": content, "headers": headers}
 
 
 def state(lab: Lab, study: str) -> str:
@@ -224,10 +248,11 @@ def test_a_key_stands_for_one_request(lab: Lab) -> None:
     assert once(lab, server.address, wire(STORY[0], "digits", key))[0] == 201
     for number in (1, 2):
         assert once(lab, server.address, wire(STORY[number], "digits", f"key-{number}"))[0] == 201
+    claim = json.loads(once(lab, server.address, wire(A_CLAIM, "digits", "key-claim"))[1])
     before = state(lab, "digits")
     for request in STORY[1:]:
         study = "another" if request.route == STORY[0].route else "digits"
-        status, text = once(lab, server.address, wire(replace(request, other=""), study, key))
+        status, text = once(lab, server.address, wire(replace(request, other=""), study, key, claim))
         assert (status, json.loads(text)["type"]) == (422, "urn:thawline:problem:idempotency-key-reused")
         lab.counts["keys used again"] += 1
     assert state(lab, "digits") == before

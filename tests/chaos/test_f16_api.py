@@ -90,12 +90,13 @@ def test_every_route_with_a_body_is_in_the_corpus(client: TestClient) -> None:
 
 def test_hostile_bodies_change_nothing_wherever_they_are_posted(lab: Lab, study: str, client: TestClient) -> None:
     """I28, T13: what cannot be read, must not be accepted, or is too large."""
+    claim = client.post(f"{STUDIES}/{study}/claims").json()
     before = client.get(f"{STUDIES}/digits").json()
     for route in TEMPLATES:
-        address = route.replace("{study}", study)
+        address = route.replace("{study}", study).replace("{claim}", claim["claim"])
         for bad in corpus.bodies(route):
             method = "PATCH" if route in corpus.PATCHED else "POST"
-            answer = client.request(method, address, content=bad.content, headers={"content-type": bad.kind})
+            answer = client.request(method, address, content=bad.content, headers={"content-type": bad.kind, "claim-token": claim["token"]})
             problem = refused(lab, answer, bad.status, f"{bad.name} to {route}")
             assert bad.code is None or codes(problem)[0] == bad.code, (bad.name, problem)
     assert client.get(f"{STUDIES}/digits").json() == before
@@ -175,6 +176,10 @@ def test_hostile_addresses_and_headers_are_refused(lab: Lab, study: str, client:
         for method, path in (("GET", ""), ("GET", "/metrics"), ("POST", "/cancel")):
             answer = client.request(method, f"{STUDIES}/{study}/trials/{number}{path}")
             refused(lab, answer, answer.status_code if answer.status_code in (404, 405, 422) else 404, (method, number, path))
+    for claim in (*corpus.NAMES, f"{study}-0-1", f"{study}-99-1", f"{study}-0-{'9' * 30}"):
+        for verb in ("heartbeat", "report", "finish"):
+            answer = client.post(f"/api/v1/claims/{claim}/{verb}", json={}, headers={"claim-token": MARKER})
+            refused(lab, answer, answer.status_code if answer.status_code in (404, 405) else 404, (claim, verb))
     for key in corpus.KEYS:
         refused(lab, client.post(STUDIES, json=study_document(MARKER), headers={b"idempotency-key": key}), 422, key)
     assert lab.store.read(queries.count_studies) == 1

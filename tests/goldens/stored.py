@@ -49,7 +49,7 @@ class Recorder:
 
     def ask(self, method: str, route: str, *, query: str = "", study: str = "", number: int = 0, name: str = "", **sent: Any) -> Response:
         """One call, recorded with the route as the app names it."""
-        path = route.format(study=study, number=number, name=name, worker=name) + query
+        path = route.format(study=study, number=number, name=name, worker=name, claim=name) + query
         answer = self._client.request(method, path, **sent)
         kind = answer.headers.get("content-type", "").partition(";")[0]
         record = {"call": f"{method} {path}", "route": f"{method} {route}", "status": answer.status_code, "type": kind}
@@ -79,8 +79,8 @@ def steady(value: Any, key: str = "") -> Any:
             return [steady(item) for item in value]
         case float() if key in MOVING:
             return "<seconds>"
-        case str() if key == "request_id":
-            return "<request>"
+        case str() if key in ("request_id", "token"):
+            return "<request>" if key == "request_id" else "<token>"
     return value
 
 
@@ -91,6 +91,6 @@ def anonymous(value: Any, key: str = "") -> Any:
             return {own: anonymous(item, own) for own, item in value.items()}
         case list():
             return [anonymous(item) for item in value]
-        case str() if key != "request_id":
+        case str() if key not in ("request_id", "token"):
             return re.sub(r"\b[0-9a-f]{16}\b", "<id>", re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>", value))
     return steady(value, key)

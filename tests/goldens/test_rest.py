@@ -133,7 +133,27 @@ def test_changes(recorder: Recorder, goldens: Goldens) -> None:
     recorder.ask("GET", f"{TRIAL}", study="again", number=2)
     worker = recorder.ask("GET", f"{API}/workers").json()["workers"][0]["id"]
     recorder.ask("POST", f"{API}/workers/{{worker}}/drain", name=worker)
+    claim_and_end(recorder)
     goldens.check_json("rest/changes.json", anonymous(recorder.answers))
+
+
+def claim_and_end(recorder: Recorder) -> None:
+    """Three claims of a study, each with another end, and a fourth one that finds nothing."""
+    recorder.ask("POST", f"{API}/studies", json=study_document("claimed", budget={"trials": 2, "parallel": 1}))
+    recorder.ask(
+        "POST", f"{STUDY}/trials", study="claimed", json={"trials": [{"lr": 0.01, "optimizer": "sgd"}, {"lr": 0.02, "optimizer": "sgd"}]}
+    )
+    result = {"metrics": {"accuracy": 0.9}, "train_seconds": 2.5}
+    for calls in (
+        (("report", {"step": 1, "metrics": {"accuracy": 0.5}}), ("heartbeat", None), ("finish", result), ("heartbeat", None)),
+        (("release", {"detail": "the job's time is over"}), ("heartbeat", None)),
+        (("fail", {"reason": "out_of_memory", "detail": "the batch did not fit"}),),
+        (),
+    ):
+        claim = recorder.ask("POST", f"{STUDY}/claims", study="claimed", json={"worker": "notebook"}).json()
+        for verb, body in calls:
+            token = {"Claim-Token": claim["token"]}
+            recorder.ask("POST", f"{API}/claims/{{claim}}/{verb}", name=claim["claim"], json=body or {}, headers=token)
 
 
 def test_refusals(recorder: Recorder, goldens: Goldens) -> None:
@@ -165,6 +185,8 @@ def test_refusals(recorder: Recorder, goldens: Goldens) -> None:
     ask("POST", f"{STUDY}/objective", study="under-way", json={"metric": "f1"})
     ask("POST", f"{STUDY}/objective", study="curves", json={"metric": "poetry"})
     ask("POST", f"{STUDY}/objective", study="curves", json={"best": "f1"})
+    ask("POST", f"{API}/claims/{{claim}}/heartbeat", name="0123456789abcdef-0-1", headers={"Claim-Token": "x"})
+    ask("POST", f"{API}/claims/{{claim}}/heartbeat", name="0123456789abcdef-0-1")
     for study in ("paused", "under-way"):
         ask("POST", f"{STUDY}/stop", study=study, headers={"Idempotency-Key": "key"})
     goldens.check_json("rest/refusals.json", anonymous(recorder.answers))

@@ -9,7 +9,7 @@ from starlette.routing import Mount
 from service.web import SAFE_METHODS
 from service.web.auth import PUBLIC_PATHS
 
-VALUES = {"{study}": "digits", "{number}": "0", "{worker}": "box", "{name}": "resnet18"}
+VALUES = {"{study}": "digits", "{number}": "0", "{worker}": "box", "{name}": "resnet18", "{claim}": "0123456789abcdef-0-1"}
 
 
 def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:

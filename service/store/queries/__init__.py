@@ -5,6 +5,7 @@ from service.store.queries.studies import (
     LastEvent,
     SavedSeconds,
     Throughput,
+    candidate,
     candidates,
     completed_since,
     count_studies,
@@ -70,13 +71,12 @@ from service.store.queries.workers import (
 )
 
 __all__ = [
-    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput",
-    "DeviceWait", "WaitingTrial",
-    "attempts", "best_trial", "best_trials", "blocked_workers", "candidates", "changed_since", "changed_trials", "completed_since",
-    "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts", "curves", "device_waits", "events_after",
-    "find_answer", "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events",
-    "log_chunks", "manifest", "metric_names", "metrics", "reports_between", "running_best", "running_leases", "saved_seconds",
-    "session_key", "stale_leases", "studies", "study_progress", "table_rows", "throughput", "totals", "trials",
-    "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered", "unavailabilities", "unchecked_study",
-    "unknown_leases", "waiting_for_device", "workers", "workers_with_device",
+    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput", "DeviceWait",
+    "WaitingTrial", "attempts", "best_trial", "best_trials", "blocked_workers", "candidate", "candidates", "changed_since",
+    "changed_trials", "completed_since", "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts",
+    "curves", "device_waits", "events_after", "find_answer", "find_claim", "find_study", "find_trial", "find_worker", "identity",
+    "is_being_imported", "is_draining", "last_events", "log_chunks", "manifest", "metric_names", "metrics", "reports_between",
+    "running_best", "running_leases", "saved_seconds", "session_key", "stale_leases", "studies", "study_progress", "table_rows",
+    "throughput", "totals", "trials", "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered", "unavailabilities",
+    "unchecked_study", "unknown_leases", "waiting_for_device", "workers", "workers_with_device",
 ]  # fmt: skip

@@ -131,7 +131,7 @@ def unchecked_study(tx: Transaction, without: Collection[str] = ()) -> Study | N
     return next((one for _, one in readable(tx.execute(UNCHECKED)) if one.id not in without), None)
 
 
-def _candidates() -> Select[Any]:
+def _candidates(*conditions: ColumnElement[bool]) -> Select[Any]:
     running = func.count(case((trial.c.state == TrialState.RUNNING, 1)))
     waits = and_(trial.c.state == TrialState.QUEUED, trial.c.duplicate_of.is_(None))
     queued, claimable = func.count(case((waits, 1))), func.count(case((and_(waits, FITS), 1)))
@@ -144,23 +144,27 @@ def _candidates() -> Select[Any]:
     return (
         select(study, *(func.coalesce(column, 0).label(column.name) for column in open_trials.c if column is not open_trials.c.study_id))
         .outerjoin(open_trials, open_trials.c.study_id == study.c.id)
-        .where(study.c.state == StudyState.ACTIVE, study.c.facts.is_not(None), ~study.c.recheck, VISIBLE)
+        .where(study.c.state == StudyState.ACTIVE, VISIBLE, *conditions)
         .order_by("running", study.c.created_at, study.c.id)
     )
 
 
-CANDIDATES = _candidates()
-CANDIDATE = CANDIDATES.where(study.c.id == bindparam("its_id"))
+CANDIDATES = _candidates(study.c.facts.is_not(None), ~study.c.recheck)
+ITSELF = _candidates(study.c.id == bindparam("its_id"))
 
 
-def candidates(tx: Transaction, device_bytes: int = 0, study_id: str | None = None) -> list[Candidate]:
-    """Checked, active studies: the one with the fewest running trials first, then the oldest. `device_bytes` as in `claim_together`.
+def candidates(tx: Transaction, device_bytes: int = 0) -> list[Candidate]:
+    """Checked, active studies: the one with the fewest running trials first, then the oldest. `device_bytes` as in `claim_together`."""
+    return _found(tx.execute(CANDIDATES, {"device_bytes": device_bytes}))
 
-    With `study_id`, only that study.
-    """
-    one_of_them = {} if study_id is None else {"its_id": study_id}
-    found = tx.execute(CANDIDATES if study_id is None else CANDIDATE, {"device_bytes": device_bytes, **one_of_them})
-    return [Candidate(one, row.running, row.claimable, row.exhausted, row.queued) for row, one in readable(found)]
+
+def candidate(tx: Transaction, study_id: str, device_bytes: int = 0) -> Candidate | None:
+    """The study, checked or not, if it is active."""
+    return next(iter(_found(tx.execute(ITSELF, {"its_id": study_id, "device_bytes": device_bytes}))), None)
+
+
+def _found(rows: Iterable[Row[Any]]) -> list[Candidate]:
+    return [Candidate(one, row.running, row.claimable, row.exhausted, row.queued) for row, one in readable(rows)]
 
 
 def identity(tx: Transaction) -> str:
