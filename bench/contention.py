@@ -31,7 +31,7 @@ from service import operations
 from service.domain.errors import StoreUnavailable
 from service.domain.records import MetricReport
 from service.domain.samplers import Random
-from service.domain.spec import Budget, Objective, StudySpec
+from service.domain.spec import Budget, Objective, TrainingStudy
 from service.operations import Searches, Write
 from service.store import open_store
 from service.store.migrate import upgrade
@@ -68,7 +68,7 @@ class Account:
 def make_ours(url: str) -> None:
     upgrade(url)
     store = open_store(url)
-    spec = StudySpec(
+    spec = TrainingStudy(
         name="bench", task="image_classification", data=ImageData(path="data"), model=ImageModel(name="squeezenet1_1"),
         search_space=SPACE, fixed={"epochs": REPORTS}, objective=Objective(metric="accuracy", direction="maximize"),
         sampler=Random(), budget=Budget(trials=100_000),

@@ -41,7 +41,7 @@ from search_spaces import Categorical, SearchSpace
 from service import operations
 from service.domain.records import Claim, MetricReport, Study
 from service.domain.samplers import Tpe
-from service.domain.spec import Budget, Limits, Objective, StudySpec
+from service.domain.spec import Budget, Limits, Objective, TrainingStudy
 from service.operations import Searches, Write
 from service.search.distributions import distribution_of
 from service.search.study import Suggestion
@@ -97,7 +97,7 @@ def ready_store(url: str, space: SearchSpace = SPACE) -> Store:
     heads = space is HEADS
     upgrade(url)
     store = open_store(url)
-    spec = StudySpec(
+    spec = TrainingStudy(
         name="bench",
         task="image_classification",
         data=ImageData(path="data"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.parsing import examine
-from service.domain.spec import StudySpec
+from service.domain.spec import StudySpec, TrainingStudy
 from service.single_flight import SingleFlightCache
 from trainer.configuration import DataConfig, Part, split_sizes
 from trainer.data.examples import Look, UnfitData, shown
@@ -47,7 +47,7 @@ WEIGHTS_PLACE = ("model", "weights")
 MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
-def weights_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
+def weights_faults(spec: TrainingStudy, roots: Sequence[Path] = ()) -> Iterator[Fault]:
     """Faults of the weights file: missing, not a regular file, unreadable, or made for another network."""
     if (text := spec.model.weights_file) is None:
         return
@@ -90,7 +90,7 @@ WORKERS = "or write data.location: workers if only the workers can see it"
 ELSEWHERE = ("missing_data", "unreadable_data", "missing_files")  # faults that another machine may not have
 
 
-def data_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
+def data_faults(spec: TrainingStudy, roots: Sequence[Path] = ()) -> Iterator[Fault]:
     """The faults of the data. With `roots`, all of it must lie in one of them.
 
     Without roots a study can name any path of this machine, so messages contain no names of folders and labels unless the files in it
@@ -121,7 +121,7 @@ COUNTS: SingleFlightCache[tuple[str, tuple[int, ...], int], Counted] = SingleFli
 """Counts by task, data config and roots, the modification times of the path and its folders, and a time slot of KEPT_SECONDS."""
 
 
-def _key_of(spec: StudySpec, roots: Sequence[Path]) -> tuple[str, tuple[int, ...], int]:
+def _key_of(spec: TrainingStudy, roots: Sequence[Path]) -> tuple[str, tuple[int, ...], int]:
     config = f"{spec.task} {spec.data.model_dump_json()} {[*map(str, roots)]}"
     # The time slot limits the age of a cached listing if changes do not affect any of the modification times.
     return config, tuple(change for path in spec.data.paths for change in _changes(Path(path))), int(time.monotonic() / KEPT_SECONDS)
@@ -149,7 +149,7 @@ def _permit(roots: Sequence[Path]) -> Callable[[Path], None]:
     return permit
 
 
-def _without_paths(text: str, spec: StudySpec) -> str:
+def _without_paths(text: str, spec: TrainingStudy) -> str:
     """The text without the paths of the study. The fault's pointer shows which path is meant."""
     for path in spec.data.paths:
         if len(path) > 1:
@@ -186,7 +186,7 @@ def count_faults(task: str, data: DataConfig, found: Counted) -> Iterator[Fault]
         yield Fault(PLACE, f"{found.stratum}_too_small", few)
 
 
-def _batch_faults(spec: StudySpec, found: Counted) -> Iterator[Fault]:
+def _batch_faults(spec: TrainingStudy, found: Counted) -> Iterator[Fault]:
     examples = f"{spec_of(spec.task).example}s"
     training = sum(sizes(spec.data, found, own)[0] for own in found.counts.values())
     for place, size in spec.extremes("batch_size"):
@@ -218,7 +218,7 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
     """
     examined = examine(document)
     faults, spec = [*examined.faults], examined.spec
-    if spec is not None and spec.data.location == "server":
+    if isinstance(spec, TrainingStudy) and spec.data.location == "server":
         if "data" not in examined.stand_ins and all(Path(path).is_absolute() for path in spec.data.paths):
             without = {"batch_above_data"} if "batch_size" in examined.stand_ins else set()
             faults += [examined.with_origin(fault) for fault in _data_faults(spec, roots) if fault.code not in without]
@@ -235,8 +235,10 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
 def inspect_study(spec: StudySpec, roots: Sequence[Path] = ()) -> None:
     """Check the files that the spec names, which must lie in one of the `roots` if there are any. Raises InvalidInput with every fault.
 
-    With `data.location: workers` the server checks no files; the first worker does, before any trial.
+    With `data.location: workers`, and for a program, the server checks no files; the first worker does, before any trial.
     """
+    if not isinstance(spec, TrainingStudy):
+        return
     folder = _folder_faults(spec.model.name, roots)
     if spec.data.location == "server" and (faults := [*_data_faults(spec, roots), *folder, *_weights_faults(spec, roots)]):
         raise InvalidInput(faults)
@@ -253,12 +255,12 @@ def _folder_faults(name: object, roots: Sequence[Path]) -> list[Fault]:
     return [Fault(("model", "name"), "outside_data_roots", outside(roots))]
 
 
-def _data_faults(spec: StudySpec, roots: Sequence[Path]) -> list[Fault]:
+def _data_faults(spec: TrainingStudy, roots: Sequence[Path]) -> list[Fault]:
     dead = Fault(("data", "path"), "slow_data", DEAD.format(seconds=ANSWER_SECONDS))
     return _within_time(lambda: data_faults(spec, roots), dead)
 
 
-def _weights_faults(spec: StudySpec, roots: Sequence[Path]) -> list[Fault]:
+def _weights_faults(spec: TrainingStudy, roots: Sequence[Path]) -> list[Fault]:
     if spec.model.weights_file is None:
         return []
     dead = Fault(("model", "weights"), "unreadable_weights", DEAD.format(seconds=ANSWER_SECONDS))

@@ -42,12 +42,15 @@ class BestView(View):
 
 
 class UnavailableView(View):
-    """A worker that cannot read the data or weights of a study. It claims none of its trials and tries again periodically."""
+    """A worker that cannot read the data or weights of a study, or may not run its script. It claims none of its trials.
+
+    Reading is tried again periodically.
+    """
 
     study: str = Field(examples=["sign-digits"])
     worker: str
     host: str
-    what: str = Field(description="`data` or `weights`")
+    what: str = Field(description="`data`, `weights` or `script`")
     detail: str = Field(description="the reason", examples=["there is no folder /mnt/digits"])
     since: datetime
 
@@ -83,7 +86,9 @@ class ListedStudyView(View):
     waiting: str | None = Field(
         description="why no trial runs: no live worker can read the data and use a device, or all trials wait for a larger GPU; else null"
     )
-    unavailable: list[UnavailableView] = Field(description="live workers that cannot read the study's data or weights")
+    unavailable: list[UnavailableView] = Field(
+        description="live workers that cannot read the study's data or weights, or may not run its script"
+    )
     reason: str | None = Field(description="the reason why the study failed, or why it is complete without a result; else null")
     created: int = Field(description="number of trials created so far", examples=[12])
     counts: Mapping[TrialState, int] = Field(
@@ -470,7 +475,10 @@ class WorkerView(View):
         "change"
     )
     running: list[RunningView] = Field(description="trials that the worker is running")
-    unavailable: list[UnavailableView] = Field(description="studies whose data or weights the worker cannot read")
+    unavailable: list[UnavailableView] = Field(
+        description="studies whose data or weights the worker cannot read, or whose script it may not run"
+    )
+    scripts: tuple[str, ...] = Field(default=(), description="folders in which the worker runs scripts; empty if it runs none")
     set_aside: int = Field(description="number of results on the worker's disk that the database did not accept; its log has the reasons")
 
 

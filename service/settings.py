@@ -37,6 +37,7 @@ class Settings(FrozenModel):
     hosts: tuple[str, ...] = ()  # host names of the server besides loopback names, as `name` or `name:port`
     root_path: str = ""  # path prefix of the server behind a proxy, such as /user/ann/proxy/8000, without a slash at the end
     data_roots: tuple[Path, ...] = ()  # folders that must contain the data and weights files of studies; empty: any folder
+    allow_scripts: tuple[Path, ...] = ()  # folders in which a worker runs scripts; empty: none
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     lease_seconds: float = Field(default=30.0, gt=0)
     writes_per_second: int = Field(default=60, ge=1)  # writing requests of one client address; short bursts may be faster
@@ -84,7 +85,7 @@ class Settings(FrozenModel):
             raise ValueError(f"/{parts[0]} is one of the server's own paths; choose another first part, such as /thaw/{parts[0]}")
         return prefix
 
-    @field_validator("data_roots")
+    @field_validator("data_roots", "allow_scripts")
     @classmethod
     def _roots_are_absolute(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(root.expanduser().absolute() for root in roots)
@@ -137,8 +138,9 @@ class Settings(FrozenModel):
         values: dict[str, Any] = {name: text for name in cls.model_fields if (text := environment.get(f"THAW_{name.upper()}"))}
         if "hosts" in values:
             values["hosts"] = tuple(host.strip() for host in values["hosts"].split(",") if host.strip())
-        if "data_roots" in values:
-            values["data_roots"] = tuple(Path(root) for root in values["data_roots"].split(os.pathsep) if root)
+        for name in ("data_roots", "allow_scripts"):
+            if name in values:
+                values[name] = tuple(Path(root) for root in values[name].split(os.pathsep) if root)
         values |= {name: value for name, value in overrides.items() if value is not None}
         try:
             return cls.model_validate(values)

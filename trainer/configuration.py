@@ -213,9 +213,6 @@ class Hyperparameters(Frozen):
 class RunConfig(ByTask):
     """The complete configuration of one run, of a task with or without a torch half."""
 
-    sections: ClassVar[tuple[str, ...]] = ()
-    """The fields that are sections of a study document, equal for all runs of the study."""
-
     task: str
     seed: Seed = 0
 
@@ -242,8 +239,6 @@ class RunConfig(ByTask):
 class TrainConfig(RunConfig, Hyperparameters):
     """The complete configuration of one run of a task with a torch half. Equal configs give equal results on the same machine."""
 
-    sections: ClassVar[tuple[str, ...]] = ("data", "model")
-
     task: str
     data: DataConfig
     model: ModelConfig
@@ -251,7 +246,7 @@ class TrainConfig(RunConfig, Hyperparameters):
     @classmethod
     def resolved(cls, document: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
         """The study document with the relative paths of data and model resolved."""
-        sections = {part: section for part in cls.sections if isinstance(section := document.get(part), dict)}
+        sections = {part: section for part in ("data", "model") if isinstance(section := document.get(part), dict)}
         models = {part: cls.model_fields[part].annotation for part in sections}
         return {
             **document,
@@ -400,6 +395,16 @@ class DatasetInfo(ByTask):
     def faults(self) -> Iterable[tuple[str, str, str]]:
         """Field, code and message of impossible values, for imported facts."""
         return ()
+
+    def differences_from(self, other: "DatasetInfo") -> list[str]:
+        """The inputs that differ, as nouns in the plural."""
+        examples = f"{self.example}s"
+        parts = {
+            f"the {examples} or their labels": self.fingerprint != other.fingerprint,
+            f"the train, validation and test parts of the {examples}": self.split != other.split,
+            "the weights": self.weights_sha256 != other.weights_sha256,
+        }
+        return [name for name, differs in parts.items() if differs]
 
     @property
     def notes(self) -> tuple[str, ...]:

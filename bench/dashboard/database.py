@@ -20,7 +20,7 @@ from sqlalchemy import insert
 from bench.dashboard import optunas
 from bench.dashboard.trials import CLASSES, NAMES, SPACE, Made, made
 from service import operations
-from service.domain.spec import Budget, Objective, StudySpec
+from service.domain.spec import Budget, Objective, TrainingStudy
 from service.domain.states import EventKind, TrialState
 from service.store import Transaction, open_store
 from service.store.codec import finite, kind_of
@@ -48,7 +48,7 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
     upgrade(url)
     store = open_store(url)
     try:
-        spec = StudySpec(
+        spec = TrainingStudy(
             name=name, task="image_classification", data=ImageData(path="/data/images", location="workers"),
             model=ImageModel(name="squeezenet1_1"), search_space=SPACE, fixed={"epochs": steps, "image_size": 64},
             objective=Objective(metric=NAMES[0], direction="maximize"), budget=Budget(trials=trials + 1_000),

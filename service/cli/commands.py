@@ -31,6 +31,10 @@ Gpus = Annotated[
     str | None,
     typer.Option(help="GPUs to use, by index as in nvidia-smi or by UUID: 0,2. Without a usable one, wait; default: all, else the CPU."),
 ]
+AllowScripts = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DIR", help="Run scripts of studies (task: script) in this folder and below, as this user. May be repeated."),
+]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Exit when the process with this id is no longer the parent.")]
 
 
@@ -96,13 +100,14 @@ def worker(  # noqa: PLR0913  (the options of the command)
     slots_per_gpu: SlotsPerGpu = None,
     gpus: Gpus = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to divide among the slots; default: all.")] = None,
+    allow_scripts: AllowScripts = None,
     gpu_workers: Annotated[int, typer.Option(hidden=True, min=1, help="Workers that use the same GPUs, with as many slots each.")] = 1,
     parent: Parent = None,
 ) -> None:
     """Run a worker that trains the trials of the database THAW_DATABASE_URL."""
     from service.cli.processes import run_worker
 
-    run_worker(_settings(context), _worker_options(slots, slots_per_gpu, gpus, gpu_workers), cores, parent)
+    run_worker(_settings(context, allow_scripts=allow_scripts), _worker_options(slots, slots_per_gpu, gpus, gpu_workers), cores, parent)
 
 
 @app.command()
@@ -292,11 +297,12 @@ def train(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="CONFIG", help="File that `thaw best` wrote.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the model, the result and a copy of the configuration.")] = Path("trained"),
+    allow_scripts: AllowScripts = None,
 ) -> None:
     """Train an exported configuration and compare the result with the metric of its trial."""
     from service.cli.training import train_exported
 
-    train_exported(_settings(context), file, out)
+    train_exported(_settings(context, allow_scripts=allow_scripts), file, out)
 
 
 @app.command()
@@ -348,11 +354,12 @@ def verify(
         Path, typer.Argument(metavar="CONFIG", help="File that `thaw best` wrote, from a study with `confirm`.", show_default=False)
     ],
     seed: Annotated[int | None, typer.Option(min=0, max=2**53, help="Random seed; default: a seed that the study did not use.")] = None,
+    allow_scripts: AllowScripts = None,
 ) -> None:
     """Train again with a new seed. Exits with 1 if the test metric is outside the interval stated in the file."""
     from service.cli.training import verify_exported
 
-    verify_exported(_settings(context), file, seed)
+    verify_exported(_settings(context, allow_scripts=allow_scripts), file, seed)
 
 
 @app.command()
@@ -427,11 +434,11 @@ def _number_or_auto(text: str | None) -> int | Literal["auto"] | None:
     return int(text)
 
 
-def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":
+def _settings(context: typer.Context, database_url: str | None = None, allow_scripts: Sequence[Path] | None = None) -> "Settings":
     from service.settings import Settings
 
     flags = context.obj if database_url is None else {**context.obj, "database_url": database_url}
-    return Settings.from_environment(**flags)
+    return Settings.from_environment(**flags, allow_scripts=tuple(allow_scripts) if allow_scripts else None)
 
 
 @study.command()

@@ -39,12 +39,12 @@ def predict_file(folder: Path, file: Path, out: Path | None, fields: Sequence[st
     if "path" in fields_of(fields):
         raise Failure("--data path is for thaw convert; give the file to predict as FILE.")
     exported = read_model(folder)
-    data = data_of(exported.config, file, fields)
+    data = data_of(exported.training, file, fields)
     if out is not None and out.exists() and file.exists() and out.samefile(file):
         raise Failure(f"{out} is the file to predict; choose another one for the predictions.")
     request = {"folder": str(folder.absolute()), "facts": exported.facts.model_dump(mode="json"), "data": data.model_dump(mode="json")}
     form = form or ("jsonl" if out is not None and out.suffix.lower() in JSON_LINES else "csv")
-    written = _Table(file, form, exported.config, top)
+    written = _Table(file, form, exported.training, top)
     pieces = written.pieces(answers_of("trainer.prediction", request, file))
     encoded = (piece.encode(errors="backslashreplace") for piece in pieces)  # names of files need not be UTF-8
     if out is None:
@@ -62,13 +62,13 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
         raise Failure("--data is for --to int8, which measures the metric; leave it out.")
     if given and not isinstance(given.get("path"), str):
         raise Failure("--data needs the path of labelled examples: --data path=FILE.")
-    file = Path(given["path"]) if given else Path(exported.config.data.path)
+    file = Path(given["path"]) if given else Path(exported.training.data.path)
     request = {
         "folder": str(folder.absolute()),
         "facts": exported.facts.model_dump(mode="json"),
         "to": kind,
         "metric": exported.reached.objective.metric,
-        "data": data_of(exported.config, file, fields).model_dump(mode="json") if given else None,
+        "data": data_of(exported.training, file, fields).model_dump(mode="json") if given else None,
         "manifest": exported.manifest,
         "cache": str(settings.home / "cache"),
         "cache_bytes": settings.cache_bytes,

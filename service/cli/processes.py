@@ -67,9 +67,12 @@ def chosen(found: Discovery, names: str) -> tuple[Device, ...]:
 def run_worker(settings: Settings, options: WorkerOptions, available_cores: int | None, parent: int | None) -> None:
     """Run until SIGTERM, SIGINT, or the parent process exits. A second signal ends it at once.
 
-    Raises Failure if torch is missing or `options` name a GPU that is not there.
+    Without torch it runs only scripts. Raises Failure if it may run none, or if `options` name a GPU that is not there.
     """
-    require_torch()
+    if not settings.allow_scripts:
+        require_torch()
+    if missing := [folder for folder in settings.allow_scripts if not folder.is_dir()]:
+        raise Failure(f"--allow-scripts: {missing[0]} is no folder; create it, or name another one.")
     configure_logging(settings, "worker")
     restrict_access(settings)
     exit_on_signals()  # until there is a worker: the search for devices waits for a slow driver for a minute
@@ -80,12 +83,13 @@ def run_worker(settings: Settings, options: WorkerOptions, available_cores: int 
     # Started before the slow imports below, because importing torch takes the trainer seconds. Started by the main thread, because the
     # kernel kills a trainer when the thread that started it ends (PR_SET_PDEATHSIG).
     slot = layout.slots[0]
-    first = TrainerProcess(slot.command(settings), slot.environment(os.environ))
+    trains = has_torch()
+    first = TrainerProcess(slot.command(settings), slot.environment(os.environ)) if trains else None
     from service.store import open_store
     from service.worker.supervisor import Supervisor
 
     store = open_store(settings.database_url)
-    worker = Supervisor(store, settings, layout, trainer=first)
+    worker = Supervisor(store, settings, layout, None if trains else (), trainer=first)
     install_signal_handlers(worker)
     worker.run(is_child_of(parent))
     store.close()

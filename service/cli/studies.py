@@ -194,7 +194,8 @@ def _problems(worker: WorkerView) -> Iterator[str]:
     if worker.unusable and set(worker.devices) == {"cpu"}:
         yield "trains on the CPU, because it can use no GPU"
     for study in worker.unavailable:
-        yield f"claims no trials of {study.study}, because it cannot read the {study.what}: {study.detail}"
+        verb = "run" if study.what == "script" else "read"
+        yield f"claims no trials of {study.study}, because it cannot {verb} the {study.what}: {study.detail}"
     if worker.set_aside:
         yield f"the database did not accept {worker.set_aside} of its results; they are in THAW_HOME/spool, and its log gives the reasons"
 

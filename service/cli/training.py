@@ -1,11 +1,14 @@
 """`thaw train` and `thaw verify`: trains an exported configuration again, or checks its stated test score."""
 
+import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,12 @@ from service.settings import Settings
 from service.worker.devices import Slot, cores
 from service.worker.discovery import find_devices
 from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
+from service.worker.scripts import AllowedScripts
 from trainer import protocol
+from trainer.configuration import RunConfig, TrainConfig
 from trainer.protocol import Finished
 from trainer.tasks.registry import spec_of
+from trainer.tasks.script.config import CHECKPOINTS
 
 MAX_BYTES = 8 * 2**20  # of an exported file; the manifest of 100,000 examples has 0.5 MB
 READ_SECONDS = 0.5
@@ -35,36 +41,54 @@ RunOutcome = tuple[protocol.Finished, protocol.ModelExported | None]
 
 
 def read(file: Path) -> Exported:
-    """Parse the exported file. Raises FaultyFile, and Failure if torch is missing."""
-    require_torch()
+    """Parse the exported file. Raises FaultyFile, and Failure if torch is missing and needed."""
     try:
-        return read_export(read_text(file, MAX_BYTES))
+        exported = read_export(read_text(file, MAX_BYTES))
     except InvalidInput as error:
         raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in error.faults)) from None
+    if isinstance(exported.config, TrainConfig):
+        require_torch()
+    return exported
 
 
-def run(settings: Settings, exported: Exported, model_file: Path | None = None, seed: int | None = None) -> RunOutcome:
-    """Train and score, with the seeds of the file or with `seed`. Writes the model to `model_file` if given. Raises Failure."""
+def run(settings: Settings, exported: Exported, out: Path | None = None, seed: int | None = None) -> RunOutcome:
+    """Train and score, with the seeds of the file or with `seed`. Writes the model to the folder `out` if given. Raises Failure."""
     slot = _slot_like(exported)
-    command = slot.command(settings.model_copy(update={"report_examples": 0}))  # no texts and pictures of the data beside a model
+    if isinstance(exported.config, TrainConfig):
+        command = slot.command(settings.model_copy(update={"report_examples": 0}))  # no texts and pictures of the data beside a model
+    else:
+        command = _allowed(settings, exported.config).command(slot, settings)
     process = TrainerProcess(command, slot.environment(os.environ))
     try:
-        return _follow(process, exported, order_of(exported, model_file, seed))
+        return _follow(process, exported, order_of(exported, out, seed))
     except TrainerDied as died:
         raise Failure(died.death.detail) from None
     finally:
         process.close(grace_seconds=0.5)
 
 
-def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> protocol.Run:
+def _allowed(settings: Settings, config: RunConfig) -> AllowedScripts:
+    """The folders in which scripts may run. Raises Failure if that of the script is in none: an exported file may come from anywhere."""
+    try:
+        allowed = AllowedScripts.below(settings.allow_scripts)
+    except OSError as error:
+        raise Failure(f"--allow-scripts: {error.filename} cannot be used: {error.strerror}.") from None
+    for folder in config.paths:
+        if allowed.refusal(folder) is not None:
+            raise Failure(f"The file starts a program in {folder}. If you trust it, allow that: --allow-scripts {folder}")
+    return allowed
+
+
+def order_of(exported: Exported, out: Path | None, seed: int | None) -> protocol.Run:
     """The message that starts the run. With `seed` the run shares only configuration and data split with the trial."""
-    seeds = {} if seed is None else {"seed": seed, "order_seed": seed}
+    trains = isinstance(exported.config, TrainConfig)
     return protocol.Run(
-        config=exported.config.model_copy(update=seeds),
+        config=exported.config if seed is None else exported.config.with_seed(seed),
         expected=exported.facts,
         manifest=exported.manifest,
-        score_test=exported.test_examples > 0,
-        model_file=None if model_file is None else str(model_file),
+        score_test=exported.test_examples > 0 or (seed is not None and not trains),
+        model_file=str(out / MODEL) if out is not None and trains else None,
+        checkpoint_folder=str(out / OUTPUT) if out is not None and not trains else None,
         depths=exported.depths,
     )
 
@@ -85,7 +109,7 @@ def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) ->
     """Run the order with progress bars until the trainer is ready again. Raises Failure, TrainerDied."""
     finished: protocol.Finished | None = None
     example = spec_of(exported.config.task).example
-    with Bars(exported.config.epochs, exported.reached.objective.metric, example) as bars:
+    with Bars(exported.config.last_step, exported.reached.objective.metric, example) as bars:
         _await_ready(process)
         process.send(order)
         while True:
@@ -140,12 +164,14 @@ class Bars:
         match line:
             case protocol.RunPrepared():
                 self._progress.update(self._batch_bar, note="")
-                examples = f"{line.facts.sizes['train']:,} {self._example}s"
-                self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {examples}")
+                if "train" in line.facts.sizes:
+                    examples = f"{line.facts.sizes['train']:,} {self._example}s"
+                    self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {examples}")
             case protocol.BatchProgress():
                 note = f"{line.samples_per_second:.0f} {self._example}s/s"
                 self._progress.update(self._batch_bar, total=line.batches, completed=line.batch, note=note)
             case protocol.EpochMetrics():
+                self._epochs = max(self._epochs, line.step)
                 value = line.metrics.get(self._metric)
                 note = "" if value is None else f"{self._metric} {value:.4f}"
                 self._progress.update(self._epoch_bar, completed=line.step, note=note)
@@ -155,27 +181,43 @@ class Bars:
                 pass
 
 
-CARD = "MODEL_CARD.md"
+CARD, MODEL, OUTPUT = "MODEL_CARD.md", "model.safetensors", "output"
 
 
 def train_exported(settings: Settings, file: Path, out: Path) -> None:
-    """Train, and write model.safetensors, result.json, config.yaml and MODEL_CARD.md to the folder. Raises Failure, FaultyFile."""
+    """Train, and write model.safetensors, result.json, config.yaml and MODEL_CARD.md to the folder. Raises Failure, FaultyFile.
+
+    A script writes what it wants to the folder `output` instead of a model and its card.
+    """
     exported = read(file)
     out = out.absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Failure(f"{out} cannot be created: {error.strerror}") from None
-    finished, model = run(settings, exported, model_file=out / "model.safetensors")
-    if model is None:
+    finished, model = run(settings, exported, out)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # of a script; the next run starts anew, one after an interruption resumes
+    trains = isinstance(exported.config, TrainConfig)
+    if trains and model is None:
         raise Failure("The trainer ended without a model.")
     write_whole(out / "config.yaml", exported.to_yaml())
-    write_whole(out / "result.json", json.dumps(_result(exported, finished, model), indent=2) + "\n")
-    write_whole(out / CARD, card(exported, finished))
+    made = {"files": _digests(out / OUTPUT)} if model is None else {"model": {"file": Path(model.path).name, "sha256": model.sha256}}
+    write_whole(out / "result.json", json.dumps(_result(exported, finished, made), indent=2) + "\n")
+    if trains:
+        write_whole(out / CARD, card(exported, finished))
     _report(exported, finished, out)
 
 
-def _result(exported: Exported, finished: protocol.Finished, model: protocol.ModelExported) -> dict[str, Any]:
+def _digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in the folder and below, by relative path."""
+    found = dict[str, str]()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _result(exported: Exported, finished: protocol.Finished, made: Mapping[str, Any]) -> dict[str, Any]:
     reached = finished.metrics.get(exported.reached.objective.metric)
     return {
         "metric": exported.reached.objective.metric,
@@ -184,7 +226,7 @@ def _result(exported: Exported, finished: protocol.Finished, model: protocol.Mod
         "equal": reached == exported.reached.value,
         "confirmed": exported.confirmed is not None,
         "within": is_within(exported, finished),
-        "model": {"file": Path(model.path).name, "sha256": model.sha256},
+        **made,
         **finished.flat(exclude=("kind", "test")),
         "test": None if finished.test is None else finished.test.flat(),
     }
@@ -196,10 +238,16 @@ def _report(exported: Exported, finished: protocol.Finished, out: Path) -> None:
     differs = "not equal: the trial was trained together with others, or device, threads or versions differ"
     if exported.environment.get("accelerator") == "cuda":
         differs += ", or the GPU added up in another order"
+    if not isinstance(exported.config, TrainConfig):
+        differs = "not equal: the script, its packages or its data differ, or it draws numbers that THAW_SEED does not seed"
     verdict = "equal" if reached == expected else differs
     console().print(f"{metric}: {reached!r}, in the trial {expected!r} ({verdict})")
-    console().print(test_sentence(exported, finished))
-    console().print(f"The model is in {out / 'model.safetensors'}, its model card in {out / CARD}")
+    if isinstance(exported.config, TrainConfig):
+        console().print(test_sentence(exported, finished))
+        console().print(f"The model is in {out / MODEL}, its model card in {out / CARD}")
+    else:
+        console().print(exported.note)
+        console().print(f"What the script wrote to THAW_OUT is in {out / OUTPUT}")
 
 
 def test_sentence(exported: Exported, finished: protocol.Finished) -> str:
@@ -208,7 +256,8 @@ def test_sentence(exported: Exported, finished: protocol.Finished) -> str:
     if finished.test is None:
         return f"There are no test {examples}. {exported.note}"
     metric = exported.reached.objective.metric
-    score = f"On {exported.test_examples} test {examples}: {metric} {finished.test.metrics[metric]:.4f}"
+    where = f"On {exported.test_examples} test {examples}" if exported.test_examples else "In this run"
+    score = f"{where}: {metric} {finished.test.metrics[metric]:.4f}"
     within = is_within(exported, finished)
     if exported.confirmed is None or exported.confirmed.single_run is None or within is None:
         return f"{score}. {exported.note}"
@@ -254,7 +303,8 @@ def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
 def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
     stated = exported.confirmed.single_run if exported.confirmed is not None else None
     if stated is None:
-        remedy = "set confirm: {top: 3, seeds: 5} and data.test (or data.split: given) in a study, and export it again with `thaw best`"
+        test = "data.test (or data.split: given)" if isinstance(exported.config, TrainConfig) else "a baseline"
+        remedy = f"set confirm: {{top: 3, seeds: 5}} and {test} in a study, and export it again with `thaw best`"
         raise FaultyFile(file, (("#/confirmed", f"the file states no interval to verify. {exported.note} To get one, {remedy}"),))
     return stated
 
@@ -262,7 +312,7 @@ def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
 def _refuse_boundless(exported: Exported, stated: Estimate) -> None:
     """Raises Failure if the interval contains every possible score."""
     name = exported.reached.objective.metric
-    metric = spec_of(exported.config.task).metrics[name]
+    metric = exported.reached.objective.measure(spec_of(exported.config.task))
     if stated.low <= metric.low and stated.high >= metric.high:
         interval = f"{stated.low:.4f} to {stated.high:.4f}"
         raise Failure(f"The interval stated for one run, {interval}, contains every possible {name}, so a run confirms nothing. {REMEDY}")

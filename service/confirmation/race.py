@@ -94,7 +94,7 @@ def _repeat(spec: StudySpec, test_examples: int, trial: Trial) -> Repeat | None:
     if trial.state is not TrialState.COMPLETE or trial.value is None or scores is None:
         return None
     task, name = spec_of(spec.task), spec.objective.metric
-    metric, value = task.metrics[name], scores["metrics"].get(name)
+    metric, value = spec.measure, scores["metrics"].get(name)
     if value is None or not (metric.holds(value) and metric.holds(trial.value)):
         return None
     report = {key: item for key, item in scores.items() if key != "metrics"}

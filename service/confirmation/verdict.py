@@ -28,6 +28,7 @@ from service.domain.states import Phase, StudyState
 from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict, constant_of
 from service.store import Transaction, queries
 from trainer.tasks.base import Metric, TaskSpec
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of
 
 LONGEST_CAUSE = 200  # characters of the reason of a failure
@@ -69,12 +70,13 @@ class Unit:
         return f"{self.plain(estimate.low)} to {self.plain(estimate.high)}"
 
 
-def words_of(verdict: Verdict, metric: Metric, example: str) -> tuple[str, ...]:
+def words_of(verdict: Verdict, metric: Metric, example: str | None) -> tuple[str, ...]:
     """The verdict as sentences, the most important first. `example` is the task's noun for a test example.
 
-    Failure texts are quoted without escaping; the caller escapes them for its format.
+    It is None where the runs themselves decide on which data they are scored, so that nothing is known of it. Failure texts are quoted
+    without escaping; the caller escapes them for its format.
     """
-    unit, examples = Unit.fitting(verdict, metric), f"{example}s"
+    unit, examples = Unit.fitting(verdict, metric), None if example is None else f"{example}s"
     return (
         *_state(verdict),
         *_recommended(verdict),
@@ -160,23 +162,21 @@ def _memory(price: Price) -> str:
     return f"{price.peak_memory / 2**20:,.2f} MiB"
 
 
-def _expected(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+def _expected(verdict: Verdict, unit: Unit, examples: str | None) -> Iterator[str]:
     if (expected := verdict.expected) is None:
         return
-    metric = verdict.objective.metric
-    these = f"these {verdict.test_images} test {examples}" if verdict.test_images else f"these test {examples}"
-    new = f", and {unit.interval(verdict.new_images)} on new {examples} of the same kind" if verdict.new_images is not None else ""
-    yield (
-        f"Expected {metric}: {unit.value(expected.value)}; its 95 % interval is {unit.interval(expected)} on {these}{new}. "
-        + (
-            f"A single run with a fresh seed falls between {_between(unit, verdict.single_run)}, 19 times in 20."
-            if verdict.single_run
-            else ""
-        )
-    ).rstrip()
+    where = "over seeds; the script chooses the data that it is scored on, so that nothing is known of other data"
+    if examples is not None:
+        these = f"these {verdict.test_images} test {examples}" if verdict.test_images else f"these test {examples}"
+        new = f", and {unit.interval(verdict.new_images)} on new {examples} of the same kind" if verdict.new_images is not None else ""
+        where = f"on {these}{new}"
+    single = verdict.single_run
+    more = f" A single run with a fresh seed falls between {_between(unit, single)}, 19 times in 20." if single else ""
+    value, interval = unit.value(expected.value), unit.interval(expected)
+    yield f"Expected {verdict.objective.metric}: {value}; its 95 % interval is {interval} {where}.{more}"
 
 
-def _helped_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+def _helped_sentence(verdict: Verdict, unit: Unit, examples: str | None) -> Iterator[str]:
     chosen, baseline = _arm(verdict, verdict.recommended), next((arm for arm in verdict.arms if arm.baseline), None)
     if chosen is None:
         return
@@ -188,7 +188,7 @@ def _helped_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[st
         yield _uplift_sentence(verdict, chosen, baseline, verdict.uplift, unit, examples)
 
 
-def _uplift_sentence(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit, examples: str) -> str:
+def _uplift_sentence(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit, examples: str | None) -> str:
     new = verdict.uplift_new_images
     ours, theirs = _numbered(chosen), f"the baseline, {_numbered(baseline)}"
     by = f"{unit.difference(abs(uplift.value))} {'worse' if uplift.value < 0 else 'better'} than {theirs}"
@@ -213,19 +213,21 @@ def _beside_the_tie(verdict: Verdict, baseline: Compared) -> str:
     return ""
 
 
-def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str | None) -> Iterator[str]:
     if (found := verdict.optimism) is None:
         return
     arm = _arm(verdict, found.trial)
     its = _name(arm) if arm is not None else f"trial {found.trial}"
     seen, confirmed = unit.value(found.searched), unit.value(found.confirmed)
     compared = f"{seen} on the validation {examples} then, {confirmed} on the test {examples} with fresh seeds now"
+    if examples is None:
+        compared = f"{seen} then, {confirmed} with fresh seeds now"
     if found.value <= 0:
         yield f"The search did not flatter its best, {its}: {compared}."
         return
     luck = (
         f" Luck accounts for {unit.difference(found.chosen)}: runs with fresh seeds are that much worse on the same validation {examples}."
-        if found.chosen > 0
+        if found.chosen > 0 and examples is not None
         else ""
     )
     yield f"The search flattered its best, {its}, by {unit.difference(found.value)}: {compared}.{luck}"
@@ -286,7 +288,7 @@ def judge(
     one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. Arms that failed, that the race
     dropped, or that have fewer than two runs are never recommended.
     """
-    metric = task.metrics[objective.metric]
+    metric = objective.measure(task)
     lost = dropped(arms, objective.direction, seeds)
     left = [arm for arm in arms if arm.failed is None and arm.trial not in lost and len(arm.repeats) >= FEWEST_RUNS]
     best = _best(left, objective)
@@ -305,7 +307,8 @@ def judge(
         chosen = _cheapest([best, *(arm for arm in tied[1:] if _is_within_one_error(pairs[arm.trial]))], pairs)
         known = known.model_copy(update={"optimism": _optimism(arms, objective)})
         known = known.model_copy(update=_worth(chosen, next((arm for arm in arms if arm.baseline), None), known, metric))
-    return known.model_copy(update={"words": words_of(known, metric, task.example)})
+    example = None if isinstance(task, ExternalRunner) else task.example
+    return known.model_copy(update={"words": words_of(known, metric, example)})
 
 
 def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:

@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces import Params
 from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
-from service.domain.spec import StudySpec
+from service.domain.spec import StudySpec, TrainingStudy
 from trainer.configuration import DatasetInfo
 from trainer.tasks.capabilities import HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
@@ -35,7 +35,7 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
     `round` is the confirmation round. Trials of one round share their seeds, so they also share the order of the examples; the key
     holds `order_seed`, which separates them from the trials of other rounds and of the search.
     """
-    if spec.limits.lanes == 1 or not isinstance(spec_of(spec.task), HeadsTogether):
+    if spec.limits.lanes == 1 or not isinstance(spec, TrainingStudy) or not isinstance(spec_of(spec.task), HeadsTogether):
         return None
     values: dict[str, Any] = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
     if not _heads_can_train_together(spec, values):
@@ -47,7 +47,7 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
     return tuple(values[name] for name in _capability(spec.task).shared)
 
 
-def may_share(spec: StudySpec) -> bool:
+def may_share(spec: TrainingStudy) -> bool:
     """Whether the search space contains trials that have a shared key."""
     if spec.limits.lanes == 1 or not _heads_can_train_together(spec, spec.fixed):
         return False
@@ -55,7 +55,7 @@ def may_share(spec: StudySpec) -> bool:
     return any(value == stages for _, value in spec.extremes("frozen_layers"))
 
 
-def lane_budget(spec: StudySpec, info: DatasetInfo, memory: int, created: int) -> int:
+def lane_budget(spec: TrainingStudy, info: DatasetInfo, memory: int, created: int) -> int:
     """The most trials that a worker trains together, at least one, with `memory` bytes for their heads and the optimizer's state.
 
     `created` is the number of trials suggested so far. An adaptive sampler draws its startup trials independently of results, so all
@@ -89,7 +89,7 @@ def _startup(sampler: Sampler) -> int:
             return 0
 
 
-def _heads_can_train_together(spec: StudySpec, values: Mapping[str, Any]) -> bool:
+def _heads_can_train_together(spec: TrainingStudy, values: Mapping[str, Any]) -> bool:
     found = spec_of(spec.task)
     return spec.model.pretrained and isinstance(found, HeadsTogether) and found.trains_together(spec.model.name, values)
 

@@ -8,29 +8,34 @@ from pydantic import ValidationError
 from search_spaces import Fault, Path
 from service.domain.fault_messages import faults_of
 from service.domain.samplers import Grid
-from service.domain.spec import StudySpec
+from service.domain.spec import StudySpec, TrainingStudy
 from trainer.configuration import ALL_STAGES, DatasetInfo, Hyperparameters
 from trainer.tasks.base import ModelInfo
 from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of
 
 
-def space_faults(spec: StudySpec) -> Iterator[Fault]:
+def space_faults(spec: TrainingStudy) -> Iterator[Fault]:
     """Faults of range ends and choices that the trainer does not accept."""
     for name in spec.search_space.root:
-        if name in spec.fixed:
-            yield Fault(("fixed", name), "fixed_and_varied", "the search space varies this parameter too; remove it from one of the two")
         for place, value in spec.extremes(name):
             for fault in _hyperparameter_faults(spec.hyperparameters, {name: value}):
                 yield Fault(place, fault.code, fault.message)
 
 
-def fixed_faults(spec: StudySpec) -> Iterator[Fault]:
+def twice_faults(spec: StudySpec) -> Iterator[Fault]:
+    """Faults of parameters that vary and are fixed."""
+    for name in spec.search_space.root:
+        if name in spec.fixed:
+            yield Fault(("fixed", name), "fixed_and_varied", "the search space varies this parameter too; remove it from one of the two")
+
+
+def fixed_faults(spec: TrainingStudy) -> Iterator[Fault]:
     for fault in _hyperparameter_faults(spec.hyperparameters, spec.fixed):
         yield fault.below(("fixed",))
 
 
-def condition_faults(spec: StudySpec) -> Iterator[Fault]:
+def condition_faults(spec: TrainingStudy) -> Iterator[Fault]:
     """Faults of hyperparameters that do not apply with the values of others.
 
     What varies must apply wherever it is active. A fixed value must apply in some trial: in the others configs have the default.
@@ -58,7 +63,7 @@ def condition_faults(spec: StudySpec) -> Iterator[Fault]:
                 )
 
 
-def _values_where_active(spec: StudySpec, name: str, other: str) -> list[Any]:
+def _values_where_active(spec: TrainingStudy, name: str, other: str) -> list[Any]:
     """The values of `other` in trials in which the parameter `name` of the search space is active."""
     when, found = spec.search_space.root[name].when, list(spec.values_of(other))
     if other in when:
@@ -94,7 +99,7 @@ def facts_faults(spec: StudySpec, facts: DatasetInfo) -> Iterator[Fault]:
     """
     if (fault := unrecorded(spec, facts, spec.objective.metric)) is not None:
         yield fault.below(("objective",))
-    if (model := facts.described_model) is not None:
+    if (model := facts.described_model) is not None and isinstance(spec, TrainingStudy):
         yield from stage_faults(spec, model)
         yield from fit_faults(spec, model)
 
@@ -108,7 +113,7 @@ def unrecorded(spec: StudySpec, facts: DatasetInfo, metric: str) -> Fault | None
     return Fault(("metric",), "not_recorded", f"{metric} {missing[metric]}; choose one of {others}")
 
 
-def stage_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
+def stage_faults(spec: TrainingStudy, model: ModelInfo) -> Iterator[Fault]:
     stages = model.stages
     frozen_random = dict[Fault, None]()
     for place, most in _whole_extremes(spec, "frozen_layers"):
@@ -148,7 +153,7 @@ def too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
     return Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
 
 
-def fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
+def fit_faults(spec: TrainingStudy, model: ModelInfo) -> Iterator[Fault]:
     """Faults of values of the task's own hyperparameters with which the model cannot be trained."""
     for name in [name for name in spec.hyperparameters.model_fields if name not in Hyperparameters.model_fields]:
         for place, value in spec.extremes(name):
@@ -156,7 +161,7 @@ def fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
                 yield Fault(place, *fault)
 
 
-def _whole_extremes(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _whole_extremes(spec: TrainingStudy, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
     """The extremes that are whole numbers. Other values have a fault of their own."""
     for place, value in spec.extremes(name):
         if isinstance(value, int):

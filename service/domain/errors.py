@@ -105,6 +105,13 @@ class NoScript(ThawlineError):
         super().__init__(f"There is no training script for the task {task}; export as yaml and train with `thaw train FILE`.")
 
 
+class NoModel(ThawlineError):
+    """The study's task trains no model that Thawline knows."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"The task {task} has no model that Thawline knows, so this does not apply; export as yaml or json.")
+
+
 class UnknownFigure(ThawlineError):
     """There is no figure with that name."""
 

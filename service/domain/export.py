@@ -19,11 +19,11 @@ from search_spaces import Fault, Scalar
 from search_spaces.documents import from_json, from_yaml, plain
 from search_spaces.faults import Faulty, Path
 from search_spaces.parameters import FrozenModel
-from service.domain.errors import InvalidInput
+from service.domain.errors import InvalidInput, NoModel
 from service.domain.fault_messages import faults_of
 from service.domain.spec import Objective
 from service.domain.verdict import Compared, Estimate, Helped, Optimism, Price
-from trainer.configuration import FIRST_TASK, DatasetInfo, TrainConfig
+from trainer.configuration import FIRST_TASK, DatasetInfo, RunConfig, TrainConfig
 from trainer.tasks.capabilities import ReportSummary
 from trainer.tasks.registry import spec_of, specs
 
@@ -101,7 +101,7 @@ class Exported(FrozenModel):
     confirmed: Confirmed | None = Field(description="null while not confirmed")
     origin: Origin
     reached: Reached
-    config: TrainConfig
+    config: RunConfig
     facts: DatasetInfo = Field(description="size, fingerprint and split of the data, findings of the task, hash of the weights")
     environment: Mapping[str, str] = Field(description="versions, device and threads of the run that reached the metric")
     lock: Mapping[str, str] = Field(default_factory=dict, description="package versions of the run that reached the metric")
@@ -113,6 +113,13 @@ class Exported(FrozenModel):
     curve: tuple[Point, ...] = Field(default=(), description="learning curve of the trial, at most 64 epochs")
     summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's summary of the trial, on validation examples")
     manifest: str | None = Field(default=None, description="trainer.protocol.Checked.manifest: identifies examples that have changed")
+
+    @property
+    def training(self) -> TrainConfig:
+        """The config of a task with a torch half. Raises NoModel for another one."""
+        if not isinstance(self.config, TrainConfig):
+            raise NoModel(self.config.task)
+        return self.config
 
     @property
     def test_examples(self) -> int:
@@ -150,7 +157,7 @@ class Exported(FrozenModel):
 
 
 def _task_of(config: Any) -> str:
-    task = config.task if isinstance(config, TrainConfig) else config.get("task", FIRST_TASK) if isinstance(config, Mapping) else FIRST_TASK
+    task = config.task if isinstance(config, RunConfig) else config.get("task", FIRST_TASK) if isinstance(config, Mapping) else FIRST_TASK
     return task if isinstance(task, str) and task in specs() else FIRST_TASK
 
 

@@ -133,8 +133,8 @@ def with_remedies(faults: Iterable[Fault], document: Mapping[str, Any], task: Ta
 
 def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | None:
     match fault.code, fault.path:
-        case "missing", place if (line := _line(place, task)) is not None:
-            return f"this field is required; write `{line}`"
+        case ("missing" | "tuple_type") as code, place if (line := _line(place, task)) is not None:
+            return f"{'this field is required' if code == 'missing' else 'a list is expected here'}; write `{line}`"
         case "union_tag_not_found", ("search_space", _):
             return "a parameter needs a type; write `type: float` or `type: int` with low and high, or `type: categorical` with choices"
         case "union_tag_not_found", (("sampler" | "pruner") as section, *_):
@@ -198,7 +198,7 @@ def _line(place: Path, task: TaskSpec) -> str | None:
 def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iterable[str]:
     """The field names of a section, or of a parameter of the search space."""
     if not place:
-        return StudySpec.model_fields
+        return StudySpec.of_task(task.name).model_fields
     section = document.get(str(place[0]))
     if place[0] == "search_space":
         return OUR_FIELDS
@@ -213,5 +213,5 @@ def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iter
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     for field, depth in UNIONS:
         if loc[:1] == (field,) and len(loc) > depth + 1:
-            return loc[: depth + 1] + tuple(part for part in loc[depth + 2 :] if part != "[key]")
-    return loc
+            loc = loc[: depth + 1] + loc[depth + 2 :]
+    return tuple(part for part in loc if part != "[key]")

@@ -10,18 +10,30 @@ from pydantic import ValidationError
 
 from search_spaces import Fault, Int, Params, Path, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
-from service.domain.consistency import condition_faults, fit_faults, fixed_faults, grid_faults, space_faults, stage_faults, too_many_stages
+from search_spaces.parameters import NAME
+from service.domain.consistency import (
+    condition_faults,
+    fit_faults,
+    fixed_faults,
+    grid_faults,
+    space_faults,
+    stage_faults,
+    too_many_stages,
+    twice_faults,
+)
 from service.domain.errors import InvalidInput
 from service.domain.fault_messages import Inherited, faults_of, unknown_model, unknown_parameter, unknown_task, with_remedies
-from service.domain.spec import MAX_TRIALS, StudySpec, searchable
+from service.domain.spec import MAX_TRIALS, StudySpec, TrainingStudy, searchable
 from service.domain.synonyms import translate
 from trainer.configuration import ALL_STAGES, FIRST_TASK
 from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of, specs
 
 MOST_QUEUED = 1_000  # trials in one request
 MOST_REPAIRS = 5  # validation passes; each one removes all parts found faulty by the pass before
 INVISIBLE = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories without a glyph: names that differ in them look the same
+INVALID_NAME = "a name starts with a letter or _, then letters, digits, _ and .; at most 64; rename it"
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 
@@ -82,7 +94,8 @@ class _Draft:
         self.task = self._task()
         self._section_stand_ins = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
         """Valid values for required sections that have faults, so that the other sections can be checked. They are never stored."""
-        if not _is_without_test_part(document):  # the section that the stand-in replaces has a test part, which `confirm` needs
+        # The section that the stand-in replaces has a test part, which `confirm` needs.
+        if "data" in self.task.stand_ins and not _is_without_test_part(document):
             self._section_stand_ins["data"] = {**self.task.stand_ins["data"], "test": 0.2}
         self._reported = {(fault.path, fault.code) for fault in self.faults}
 
@@ -110,12 +123,14 @@ class _Draft:
         name = self.document.get("preset")
         if name is not None and name not in (own := presets.names(self.task.name)):
             known = ", ".join(own)
-            self.add([Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {known}")])
+            remedy = f"no such preset ships with Thawline; choose one of {known}" if own else "this task has no presets; remove it"
+            self.add([Fault(("preset",), "unknown_preset", remedy)])
             self.document = {key: value for key, value in self.document.items() if key != "preset"}
             if "search_space" not in self.document:
                 self._replace_space()
         self.document, self.inherited = _with_preset(self.document)
-        self.document = _with_default_weights(self._with_all_stages(), self.task)
+        if not isinstance(self.task, ExternalRunner):
+            self.document = _with_default_weights(self._with_all_stages(), self.task)
 
     def _with_all_stages(self) -> dict[str, Any]:
         """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages, or with ALL_STAGES for an unknown one."""
@@ -190,23 +205,34 @@ class _Draft:
 
     def closed(self, spec: StudySpec) -> StudySpec | None:
         """The spec with its open ranges closed."""
+        if not isinstance(spec, TrainingStudy):
+            return self._with_ranges(spec, None)
         model = list(_model_faults(spec, self.task))
         self.add(with_remedies(model, self.document, self.task))
         if any(fault.path == ("model", "name") for fault in model):
             self.stand_ins.add("model")
             spec = spec.model_copy(update={"model": type(spec.model)(**self.task.stand_ins["model"])})
-        described = None if "model" in self.stand_ins else described_model(self.task, spec.model.name)
+        described = self._described(spec)
         if described is None and "model" not in self.stand_ins:
             self.add(_unknown_depths(spec))
-        spec, faults = _with_open_ranges_closed(spec, ALL_STAGES if described is None else described.stages)
+        return self._with_ranges(spec, ALL_STAGES if described is None else described.stages)
+
+    def _with_ranges(self, spec: StudySpec, stages: int | None) -> StudySpec:
+        spec, faults = _with_open_ranges_closed(spec, stages)
         self.stand_ins |= {str(fault.path[1]) for fault in self.add(faults)} | ({"search_space"} if faults else set())
         return spec
 
+    def _described(self, spec: TrainingStudy) -> ModelInfo | None:
+        """The description of the document's model; None if it has faults, or cannot be described here."""
+        return None if "model" in self.stand_ins else described_model(self.task, spec.model.name)
+
     def check(self, spec: StudySpec) -> None:
         """Check the sections against each other."""
-        faults = [*space_faults(spec), *fixed_faults(spec), *condition_faults(spec)]
-        if "model" not in self.stand_ins and (model := described_model(self.task, spec.model.name)) is not None:
-            faults += [*stage_faults(spec, model), *fit_faults(spec, model)]
+        faults = list(twice_faults(spec))
+        if isinstance(spec, TrainingStudy):
+            faults += [*space_faults(spec), *fixed_faults(spec), *condition_faults(spec)]
+            if (model := self._described(spec)) is not None:
+                faults += [*stage_faults(spec, model), *fit_faults(spec, model)]
         if not {"search_space", "sampler", "budget"} & self.stand_ins:
             faults += grid_faults(spec)
         # A parameter that was replaced by a stand-in has been reported already; a fault of the stand-in would mislead.
@@ -311,7 +337,7 @@ def described_model(task: TaskSpec, name: object) -> ModelInfo | None:
         return None
 
 
-def _unknown_depths(spec: StudySpec) -> Iterator[Fault]:
+def _unknown_depths(spec: TrainingStudy) -> Iterator[Fault]:
     """Faults of an open range and of a baseline that freeze all stages of a model whose number of stages is not known on this machine.
 
     `frozen_layers: all` in fixed is not among them: the check of the data finds the number, see `consistency.with_all_stages`.
@@ -341,20 +367,26 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
     if isinstance(name, str) and (invisible := sorted({one for one in name if unicodedata.category(one) in INVISIBLE})):
         listed = ", ".join(f"U+{ord(one):04X}" for one in invisible)
         yield Fault(("name",), "invalid_name", f"a name has no zero-width, format or line-separator characters; remove {listed}")
-    space = document.get("search_space")
-    if isinstance(space, dict):
-        known = searchable(task)
-        for parameter in sorted(space.keys() - known):
-            yield unknown_parameter(("search_space", parameter), known, task)
-        if not space:
-            yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
-    if isinstance(fixed := document.get("fixed"), dict):
-        known = set(task.Hyperparameters.model_fields)
-        for parameter in sorted(fixed.keys() - known):
-            yield unknown_parameter(("fixed", parameter), known, task)
+    space, fixed = document.get("search_space"), document.get("fixed")
+    if space == {}:
+        yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
+    yield from _name_faults(space if isinstance(space, dict) else {}, fixed if isinstance(fixed, dict) else {}, task)
 
 
-def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
+def _name_faults(space: Mapping[str, Any], fixed: Mapping[str, Any], task: TaskSpec) -> Iterator[Fault]:
+    """Faults of the names of parameters. The search space itself checks those that may be any."""
+    if isinstance(task, ExternalRunner):
+        yield from (Fault(("fixed", name), "invalid_name", INVALID_NAME) for name in fixed if not NAME.match(name))
+        return
+    known = searchable(task)
+    for parameter in sorted(space.keys() - known):
+        yield unknown_parameter(("search_space", parameter), known, task)
+    known = set(task.Hyperparameters.model_fields)
+    for parameter in sorted(fixed.keys() - known):
+        yield unknown_parameter(("fixed", parameter), known, task)
+
+
+def _model_faults(spec: TrainingStudy, task: TaskSpec) -> Iterator[Fault]:
     try:
         known = task.describe(spec.model.name).weights
     except UndescribedModel as error:
@@ -376,19 +408,20 @@ def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
         )
 
 
-def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, list[Fault]]:
+def _with_open_ranges_closed(spec: StudySpec, stages: int | None) -> tuple[StudySpec, list[Fault]]:
     """The spec with missing upper bounds filled in, and a fault for each range that has no natural upper bound.
 
-    Only `frozen_layers` has one: the model's number of stages.
+    Only `frozen_layers` of a model has one: its number of stages. `stages` is None for a task without models.
     """
     space, faults = dict(spec.search_space.root), list[Fault]()
     for name, parameter in space.items():
         if isinstance(parameter, Int) and parameter.high is None:
-            if name != "frozen_layers":
+            most = stages if name == "frozen_layers" else None
+            if most is None:
                 faults.append(Fault(("search_space", name, "high"), "missing", "this field is required; add it"))
-            elif parameter.low > stages:
-                faults.append(too_many_stages(("search_space", name, "low"), stages))
-            space[name] = parameter.model_copy(update={"high": max(stages, parameter.low) if name == "frozen_layers" else parameter.low})
+            elif parameter.low > most:
+                faults.append(too_many_stages(("search_space", name, "low"), most))
+            space[name] = parameter.model_copy(update={"high": parameter.low if most is None else max(most, parameter.low)})
     try:
         closed = SearchSpace.model_validate({name: parameter.model_dump() for name, parameter in space.items()})
     except ValidationError as error:
@@ -404,12 +437,14 @@ def _with_baseline_completed(spec: StudySpec) -> tuple[StudySpec, list[Fault]]:
 
     Parameters that the document's baseline leaves out take the trainer's default. A study with `confirm` and without a baseline gets one
     of all defaults, since the confirmation compares with it; a default outside the space is replaced by the nearest value in it.
+    Parameters of a program have no defaults.
     """
-    if spec.baseline is None and spec.confirm is None:
+    if spec.baseline is None and (spec.confirm is None or not isinstance(spec, TrainingStudy)):
         return spec, []
     params = dict(spec.baseline or {})
-    for name, parameter in spec.search_space.parameters.items():
-        default = spec.hyperparameters.model_fields[name].default
+    fields = spec.hyperparameters.model_fields if isinstance(spec, TrainingStudy) else {}
+    for name, parameter in spec.search_space.parameters.items() if fields else ():
+        default = fields[name].default
         if name in params or not spec.search_space.active(name, params):
             continue
         if contains(parameter, default):

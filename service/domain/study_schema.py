@@ -9,6 +9,8 @@ from search_spaces import presets
 from service.domain.errors import InvalidInput
 from service.domain.fault_messages import unknown_task
 from service.domain.spec import NOT_SEARCHED, StudySpec
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of, specs
 
 Schema = dict[str, Any]
@@ -39,27 +41,39 @@ def document_schema(task: str) -> Schema:
     schema = StudySpec.of_task(task).model_json_schema()
     sections, definitions, spec = schema["properties"], schema["$defs"], spec_of(task)
     _require_tags(schema)
-    hyperparameters = _hyperparameters(task, definitions)
-    searched = {name: one for name, one in hyperparameters.items() if name not in NOT_SEARCHED}
-    sections["search_space"] = _search_space(searched, definitions.pop("SearchSpace"))
-    sections["fixed"] = _values(sections["fixed"], hyperparameters)
-    sections["baseline"]["anyOf"][0] = _values(sections["baseline"]["anyOf"][0], searched)
-    _limit(sections["preset"]["anyOf"][0], presets.names(task))
-    _limit(_target(sections["model"], definitions)["properties"]["name"], sorted(spec.models()))
-    _limit(_target(sections["objective"], definitions)["properties"]["metric"], list(spec.metrics))
     _target(sections["budget"], definitions)["anyOf"] = [{"required": ["trials"]}, {"required": ["hours"]}]
     sections["replace"] = REPLACE
+    if isinstance(spec, ExternalRunner):
+        del sections["preset"]
+        given: list[Schema] = [{"required": ["search_space"]}]
+    else:
+        _describe_hyperparameters(spec, sections, definitions)
+        given = [{"required": ["search_space"]}, {"required": ["preset"], "properties": {"preset": {"type": "string"}}}]
     for name, description in DESCRIPTIONS.items():
-        sections[name]["description"] = description
+        if name in sections:
+            sections[name]["description"] = description
     required = [name for name in schema["required"] if name != "search_space"]
-    given = [{"required": ["search_space"]}, {"required": ["preset"], "properties": {"preset": {"type": "string"}}}]
     title = f"Thawline study, {task}"
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": title, "required": required, "anyOf": given}
 
 
-def _hyperparameters(task: str, definitions: Schema) -> Mapping[str, Schema]:
+def _describe_hyperparameters(spec: TaskSpec, sections: Schema, definitions: Schema) -> None:
+    """Restrict names and values to those of the task."""
+    hyperparameters = _hyperparameters(spec, definitions)
+    searched = {name: one for name, one in hyperparameters.items() if name not in NOT_SEARCHED}
+    sections["search_space"] = _search_space(searched, definitions.pop("SearchSpace"))
+    sections["fixed"] = _values(sections["fixed"], hyperparameters)
+    sections["baseline"]["anyOf"][0] = _values(sections["baseline"]["anyOf"][0], searched)
+    _limit(sections["preset"]["anyOf"][0], presets.names(spec.name))
+    _limit(_target(sections["model"], definitions)["properties"]["name"], sorted(spec.models()))
+    objective = _target(sections["objective"], definitions)["properties"]
+    _limit(objective["metric"], list(spec.metrics))
+    del objective["range"]  # the task defines it
+
+
+def _hyperparameters(spec: TaskSpec, definitions: Schema) -> Mapping[str, Schema]:
     """The schema of each hyperparameter's values, by name. `frozen_layers` also accepts `all`."""
-    schema = spec_of(task).Hyperparameters.model_json_schema()
+    schema = spec.Hyperparameters.model_json_schema()
     definitions.update(schema.get("$defs", {}))
     values = dict(schema["properties"])
     if (frozen := values.get("frozen_layers")) is not None:

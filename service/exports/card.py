@@ -90,7 +90,7 @@ MOST_POINTS = 12  # epochs in the table of the learning curve
 
 def card(exported: Exported, trained: Finished | None = None) -> str:
     """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone."""
-    title = f"# {plain(exported.config.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
+    title = f"# {plain(exported.training.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
     sections = [
         title,
         f"**{plain(exported.note, LONGEST_SENTENCE)}**",
@@ -198,7 +198,7 @@ def is_within(exported: Exported, trained: Finished) -> bool | None:
 
 
 def _data(exported: Exported) -> Iterator[str]:
-    facts, data, described, example = exported.facts, exported.config.data, _card_data(exported), _task(exported).example
+    facts, data, described, example = exported.facts, exported.training.data, _card_data(exported), _task(exported).example
     yield "## Data"
     yield plain(described.opening, LONGEST_OPENING)
     yield table(("part", f"{example}s"), [(part, facts.sizes.get(part, 0)) for part in ("train", "validation", "test")])
@@ -222,7 +222,7 @@ def _card_data(exported: Exported) -> CardData:
     """The task's sections on data and model."""
     task = _task(exported)
     if isinstance(task, ModelCard):
-        return task.card_data(exported.config, exported.facts)
+        return task.card_data(exported.training, exported.facts)
     return CardData(opening=f"Task: {task.name}.")
 
 
@@ -240,7 +240,7 @@ def _drawn(facts: DatasetInfo, data: DataConfig, split: str) -> str:
 
 
 def _configuration(exported: Exported) -> Iterator[str]:
-    config, searched = exported.config, exported.origin.params
+    config, searched = exported.training, exported.origin.params
     yield "## Configuration"
     rows: list[tuple[object, ...]] = [
         ("model", config.model.name, ""),
@@ -254,8 +254,8 @@ def _configuration(exported: Exported) -> Iterator[str]:
 
 
 def _weights(exported: Exported) -> str:
-    weights, sha256 = exported.config.model.weights, exported.facts.weights_sha256
-    if not exported.config.model.pretrained:
+    weights, sha256 = exported.training.model.weights, exported.facts.weights_sha256
+    if not exported.training.model.pretrained:
         return "random"
     loaded = exported.facts.weights
     taken = ([f"{loaded.name}"] if loaded and loaded.name else []) + (
@@ -316,7 +316,7 @@ def _use(exported: Exported) -> Iterator[str]:
 
 def _loading(exported: Exported) -> Iterator[str]:
     task = _task(exported)
-    if isinstance(task, ModelCard) and (code := task.card_data(exported.config, exported.facts).loading):
+    if isinstance(task, ModelCard) and (code := task.card_data(exported.training, exported.facts).loading):
         yield "## How to load it"
         yield f"```python\n{code.rstrip()}\n```"
 

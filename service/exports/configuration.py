@@ -14,8 +14,9 @@ from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point,
 from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
-from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.tasks.capabilities import ExportedRun, ReportSummary, ResolvesConfig, TrainingScript
+from trainer.configuration import DatasetInfo, RunConfig, TrainConfig
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.capabilities import ExportedRun, ExternalRunner, ReportSummary, ResolvesConfig, TrainingScript
 from trainer.tasks.registry import spec_of
 
 MOST_POINTS = 64
@@ -41,19 +42,25 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
     return places
 
 
-def note_of(phase: Phase, verdict: Verdict | None, tries: int, example: str) -> str:
+def note_of(phase: Phase, verdict: Verdict | None, tries: int, task: TaskSpec) -> str:
     """The sentence at the top of an exported file.
 
     `verdict` recommends its configuration, if there is one; `tries` is the number of complete trials of the search.
     """
+    external = isinstance(task, ExternalRunner)
     if verdict is not None and verdict.expected is not None:
-        examples = f"{verdict.test_images} test {example}s that no trial of the search has seen"
+        if external:
+            return "Confirmed: run again with fresh seeds. The script chooses the data that these runs are scored on."
+        examples = f"{verdict.test_images} test {task.example}s that no trial of the search has seen"
         return f"Confirmed: trained again with fresh seeds, and scored on {examples}."
-    return f"{_why_not(phase, example)} The value is the best of {tries} {'try' if tries == 1 else 'tries'} and looks better than it is."
+    why = _why_not(phase, None if external else task.example)
+    return f"{why} The value is the best of {tries} {'try' if tries == 1 else 'tries'} and looks better than it is."
 
 
-def _why_not(phase: Phase, example: str) -> str:
+def _why_not(phase: Phase, example: str | None) -> str:
     match phase:
+        case "none" if example is None:
+            return "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}, and a baseline."
         case "none":
             return (
                 "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}, and data.test, or data.split: given "
@@ -62,8 +69,8 @@ def _why_not(phase: Phase, example: str) -> str:
         case "search":
             return "Not confirmed yet: the search is under way; its best and the baseline are then trained again with fresh seeds."
         case "running":
-            again = "the best and the baseline are being trained again with fresh seeds and scored on the test"
-            return f"Not confirmed yet: {again} {example}s."
+            scored = "" if example is None else f" and scored on the test {example}s"
+            return f"Not confirmed yet: the best and the baseline are being trained again with fresh seeds{scored}."
         case "stopped":
             return "Not confirmed: the study ended before its confirmation did."
         case "done":
@@ -74,9 +81,12 @@ NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 
 
 def requirements(exported: Exported) -> str:
-    """A requirements file with the packages of the trial's environment, pinned. Thawline itself is listed in a comment."""
+    """A requirements file with the packages of the trial's environment, pinned. Thawline itself is listed in a comment.
+
+    Raises NoModel.
+    """
     python, thawline = exported.environment.get("python"), exported.lock.get("thawline")
-    title = f"{exported.config.model.name} as trial {exported.origin.trial} of its study trained it" + (
+    title = f"{exported.training.model.name} as trial {exported.origin.trial} of its study trained it" + (
         f", with Python {_safe_version(python)}" if python else ""
     )
     lines = [f"# {title}."] + [f"{name}=={_safe_version(exported.lock[name])}" for name in NEEDED if name in exported.lock]
@@ -131,10 +141,10 @@ def export(study: Study, trial: Trial, known: Known) -> Exported:
     )
 
 
-def _resolved(config: TrainConfig, facts: DatasetInfo) -> TrainConfig:
+def _resolved(config: RunConfig, facts: DatasetInfo) -> RunConfig:
     """The config, completed with the facts about data and weights that a run determined."""
     task = spec_of(config.task)
-    return task.resolved(config, facts) if isinstance(task, ResolvesConfig) else config
+    return task.resolved(config, facts) if isinstance(task, ResolvesConfig) and isinstance(config, TrainConfig) else config
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

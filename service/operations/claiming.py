@@ -14,7 +14,7 @@ from search_spaces import Params
 from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Lease, Study, depths_in
-from service.domain.spec import Budget, Objective, StudySpec
+from service.domain.spec import Budget, Objective, StudySpec, TrainingStudy
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import (
     ATTEMPT_RESULTS,
@@ -280,11 +280,16 @@ log = logging.getLogger(__name__)
 
 
 def claim_together(
-    store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+    store: Store,
+    searches: Searches,
+    worker: str,
+    lane_bytes: int,
+    accepts: Callable[[Study], bool] = lambda study: True,
+    device_bytes: int = 0,
 ) -> list[Claim]:
     """Claim the next trial, with the trials of its study that can be trained together with it. Raises StoreUnavailable.
 
-    `lane_bytes` bounds the memory of the heads and `without` lists the ids of studies to skip. `device_bytes` is the memory of the
+    `lane_bytes` bounds the memory of the heads. Studies for which `accepts` returns False are skipped. `device_bytes` is the memory of the
     accelerator that runs the trials, 0 without one: trials that ran out of memory wait for a larger one. The study with the fewest running
     trials comes first. Within a study, queued trials come before new ones, and trials that were started before come first of all.
     Only trials that were never started join the first one, and new ones join when no other trial is queued.
@@ -295,7 +300,7 @@ def claim_together(
     suggestion has to train alone, no further ones are requested.
     """
     for candidate in store.read(queries.candidates, device_bytes):
-        if candidate.study.id in without:
+        if not accepts(candidate.study):
             continue
         claimant = Claimant(worker, device_bytes)
         if claims := _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, claimant, lane_bytes)):
@@ -346,7 +351,7 @@ def _can_add(store: Store, candidate: Candidate) -> bool:
 
 
 def _lanes(study: Study, lane_bytes: int) -> int:
-    if study.facts is None or not may_share(study.spec):
+    if study.facts is None or not isinstance(study.spec, TrainingStudy) or not may_share(study.spec):
         return 1
     lanes = lane_budget(study.spec, study.facts, lane_bytes, study.created)
     return min(lanes, study.spec.budget.parallel or lanes)

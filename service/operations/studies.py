@@ -261,7 +261,7 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
         before = uow.study.facts
         if uow.study.sound or uow.study.state.terminal:
             return uow.study
-        if before is not None and (changed := _differences(before, facts)) and uow.has_progress():
+        if before is not None and (changed := before.differences_from(facts)) and uow.has_progress():
             reason = (
                 f"{' and '.join(changed)} are not those that the study's trials were trained on. Restore them and resume the study, "
                 "or create the study again with replace: true"
@@ -276,19 +276,9 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
             uow.study = replace(uow.study, spec=spec)
             if faults := [f"{fault.pointer}: {fault.message}" for fault in facts_faults(spec, facts)]:
                 close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, f"{'. '.join(faults)}. {CORRECT}")
-            elif spec.confirm is not None and spec.data.test == 0 and not facts.sizes.get("test"):
+            elif spec.needs_test_part and not facts.sizes.get("test"):
                 close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, NO_TEST_EXAMPLES.format(examples=f"{spec_of(spec.task).example}s"))
     return uow.study
-
-
-def _differences(before: DatasetInfo, now: DatasetInfo) -> list[str]:
-    examples = f"{spec_of(now.task).example}s"
-    parts = {
-        f"the {examples} or their labels": before.fingerprint != now.fingerprint,
-        f"the train, validation and test parts of the {examples}": before.split != now.split,
-        "the weights": before.weights_sha256 != now.weights_sha256,
-    }
-    return [name for name, differs in parts.items() if differs]
 
 
 def _refuse_closed(study: Study) -> None:

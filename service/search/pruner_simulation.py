@@ -317,7 +317,7 @@ def _ends(spec: StudySpec, board: Board, pruner: Pruner, judged: Integers) -> In
 
 def _brackets(spec: StudySpec, board: Board, pruner: Hyperband) -> Integers:
     """The bracket of each trial."""
-    brackets = pruner_for(pruner, spec.epochs)
+    brackets = pruner_for(pruner, spec.last_step)
     # The study's name must be that of `Pruning`, because brackets are derived from name and number.
     name = str(spec.sampler.seed)
     study = optuna.Study(name, RowsForPruners(History(spec, Distributions(spec.search_space)), name, {}), pruner=brackets)

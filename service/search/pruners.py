@@ -237,7 +237,7 @@ class Pruning:
     def __init__(self, spec: StudySpec, history: History) -> None:
         self._spec = spec
         self._history = history
-        self._pruner = pruner_for(spec.pruner, spec.epochs)
+        self._pruner = pruner_for(spec.pruner, spec.last_step)
         self._name = str(spec.sampler.seed)  # Optuna's Hyperband hashes the study's name and the trial's number to the bracket
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:

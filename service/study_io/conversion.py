@@ -20,6 +20,7 @@ from service.domain.synonyms.names import DATA_PARTS, DIRECTIONS, MODEL_PARTS, k
 from service.domain.synonyms.sections import hyperparameter, model, named, number, whole
 from service.domain.text import clean
 from service.study_io.other_tools import VALIDATION, ForeignSearch, shown
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of
 
 MARK = "COMPLETE"
@@ -38,6 +39,9 @@ class Converted:
 
 def convert(found: ForeignSearch, task: str, name: str) -> Converted:
     """The study file of the task. `name` is used where the source gives none. Raises InvalidInput."""
+    if isinstance(spec_of(task), ExternalRunner):
+        message = "parameters of a script keep their names, so there is nothing to convert; copy the search space by hand (docs/scripts.md)"
+        raise InvalidInput([Fault(("task",), "no_conversion", message)])
     return _Conversion(found, task).run(name)
 
 

@@ -17,7 +17,7 @@ from service.web.problems import UNKNOWN_MODEL, ProblemError
 from service.web.views import finite
 from trainer.configuration import FIRST_TASK, Direction
 from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import ReportPage, TrainingScript
+from trainer.tasks.capabilities import ExternalRunner, ReportPage, TrainingScript
 from trainer.tasks.registry import spec_of, specs
 
 router = APIRouter(prefix=API, tags=["catalogues"])
@@ -70,7 +70,10 @@ class TaskView(View):
 
     name: str = Field(description="value of a study's `task`", examples=["image_classification"])
     example: str = Field(description="noun for one example of the data; its plural ends in s", examples=["row"])
-    metrics: Mapping[str, MetricView] = Field(description="metrics that are valid for the objective, by name")
+    metrics: Mapping[str, MetricView] = Field(description="metrics that are valid for the objective, by name; empty if any is")
+    external: bool = Field(
+        description="whether programs of the user are run: parameters and metrics may have any names, data and model are not known"
+    )
     report: Sequence[str] = Field(description="fields that the task adds to the `result` of a complete trial", examples=[["residuals"]])
     module: str | None = Field(
         description="path of the JavaScript module that draws these fields; if null, the pages show their single numbers as a table",
@@ -134,6 +137,7 @@ def _task_view(spec: TaskSpec) -> TaskView:
         name=spec.name,
         example=spec.example,
         metrics=metrics,
+        external=isinstance(spec, ExternalRunner),
         report=list(spec.Report.model_fields),
         module=module_of(page.page) if page is not None else None,
         input_module=module_of(page.page_of_input) if page is not None else None,

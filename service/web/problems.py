@@ -65,6 +65,7 @@ KINDS: Mapping[type[errors.ThawlineError], ProblemKind] = {
     errors.TrialNotFound: ProblemKind(404, "trial-not-found", "Trial not found"),
     errors.WorkerNotFound: ProblemKind(404, "worker-not-found", "Worker not found"),
     errors.NoResult: ProblemKind(404, "no-result", "There is no result yet"),
+    errors.NoModel: ProblemKind(404, "no-model", "The task has no model"),
     errors.NoScript: ProblemKind(404, "no-script", "The task has no training script"),
     errors.UnknownFigure: ProblemKind(404, "figure-not-found", "Figure not found"),
     errors.PlotlyMissing: ProblemKind(503, "plotly-missing", "Plotly is not installed"),

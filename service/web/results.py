@@ -28,6 +28,8 @@ from service.store.queries.trials import objective_curves, outcomes, recorded_st
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.middleware import SlowWork
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of
 
 MOST_BYTES = 16_000_000
@@ -217,7 +219,7 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
         raise NoResult
     complete = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
     known = Known(
-        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task).example),
+        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task)),
         verdict=verdict,
         repeats=queries.confirmation_trials(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),
@@ -241,6 +243,19 @@ NOTES: Mapping[Phase, str] = {
 }
 
 
+OF_SCRIPTS: Mapping[Phase, str] = {
+    "running": "Not confirmed yet: the best configurations and the baseline are run again with new seeds.",
+    "done": "Confirmed by runs with new seeds. The script chooses the data that they are scored on.",
+}
+"""The notes of a task whose runs read their data themselves, where they differ from NOTES."""
+
+
+def _note(phase: Phase, task: TaskSpec) -> str:
+    if isinstance(task, ExternalRunner) and phase in OF_SCRIPTS:
+        return OF_SCRIPTS[phase]
+    return NOTES[phase].format(examples=f"{task.example}s")
+
+
 @router.get("/studies/{study}/confirmation", summary="Show the confirmation")
 def show_confirmation(study: FoundStudy, store: TheStore) -> ConfirmationView:
     """Results of the best configurations and the baseline with new seeds, on test examples that no trial of the search has used."""
@@ -251,7 +266,7 @@ def _view(tx: Transaction, study: Study) -> ConfirmationView:
     counts, phase = queries.count_confirmation_trials(tx, study.id), phase_of(study)
     return ConfirmationView(
         phase=phase,
-        note=NOTES[phase].format(examples=f"{spec_of(study.spec.task).example}s"),
+        note=_note(phase, spec_of(study.spec.task)),
         runs=RunsView(
             done=sum(count for state, count in counts.items() if state.terminal),
             running=counts[TrialState.RUNNING],

@@ -2,9 +2,10 @@
 
 import hashlib
 import operator
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -14,13 +15,14 @@ from fastapi.concurrency import run_in_threadpool
 
 from search_spaces import Fault
 from service import operations
+from service.domain import effects
 from service.domain.budgets import parse_budget_change
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
 from service.domain.fault_messages import unknown_task
 from service.domain.parsing import without_replace
 from service.domain.progress import StudyProgress, study_seconds_left
 from service.domain.records import Study
-from service.domain.spec import NOT_SEARCHED, StudySpec
+from service.domain.spec import NOT_SEARCHED, ProgramStudy, StudySpec
 from service.domain.states import StudyState, TrialState
 from service.inspection import checked_study
 from service.rest_models import CheckedView, FaultView, ListedStudyView, SchemaView, StudyView, Trend, TrendsPage
@@ -82,6 +84,7 @@ def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
         description, replaces = without_replace(document)
         spec = checked_study(resolve_paths(description, Path.cwd()), settings.data_roots)
         store.read(_refuse_taken, spec.name, replaces)
+        store.read(_refuse_without_permission, spec)
     except InvalidInput as error:
         return _faulty(document, error.faults)
     except NameTaken as error:
@@ -114,6 +117,23 @@ def _refuse_taken(tx: Transaction, name: str, replaces: bool) -> None:
     raise NameTaken(name)
 
 
+def _refuse_without_permission(tx: Transaction, spec: StudySpec) -> None:
+    """Raises InvalidInput for a script if there are live workers, and none of them allows scripts in its folder.
+
+    Without workers the study is accepted, as any other one, and waits. A worker refuses by itself what it does not allow.
+    """
+    if not isinstance(spec, ProgramStudy) or not (allowed := queries.script_folders(tx)):
+        return
+    # Workers name their folders without symbolic links. The server may not see the study's folder.
+    paths = {Path(os.path.normpath(spec.workdir)), Path(os.path.realpath(spec.workdir))}
+    if any(path.is_relative_to(folder) for path in paths for folders in allowed for folder in folders):
+        return
+    listed = ", ".join(sorted({folder for folders in allowed for folder in folders}))
+    which = f"the workers allow scripts only in {listed}" if listed else "no worker allows scripts"
+    message = f"{which}; start one with `thaw worker --allow-scripts {spec.workdir}`, or a folder above it, then create the study"
+    raise InvalidInput([Fault(("workdir",), "script_not_allowed", message)])
+
+
 REPLACE = "if an ended study has the same name, rename it and create this one"
 
 
@@ -134,6 +154,7 @@ async def create_study(
     def checked_and_created(key: operations.Idempotency) -> Study:
         description, wanted = without_replace(document)
         spec = checked_study(resolve_paths(description, Path.cwd()), settings.data_roots)
+        store.read(_refuse_without_permission, spec)
         return operations.create_study(store, spec, key, settings.max_studies, replace_ended=replace or wanted)
 
     def answer() -> Response:
@@ -212,7 +233,11 @@ def _body(tx: Transaction, study: Study) -> str:
 
 def whole_study_view(tx: Transaction, study: Study) -> StudyView:
     """The study with its facts and the figures derived from its trials."""
-    return study_view(study, _standings(tx, [study])[0])
+    standing = _standings(tx, [study])[0]
+    if isinstance(study.spec, ProgramStudy):
+        digests = queries.curve_digests(tx, study.id, effects.MOST_TRIALS)
+        standing = replace(standing, without_effect=effects.sentences(digests, study.spec.objective.metric))
+    return study_view(study, standing)
 
 
 def study_views(tx: Transaction, studies: Iterable[Study]) -> list[ListedStudyView]:

@@ -13,7 +13,7 @@ from search_spaces import Fault
 from service.confirmation.verdict import phase_of
 from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Pruner, Sampler, Tpe
-from service.domain.spec import StudySpec
+from service.domain.spec import ProgramStudy, StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
 from service.domain.verdict import FEWEST_USEFUL_RUNS, constant_of
 from service.rest_models import (
@@ -72,6 +72,14 @@ def notices_of(spec: StudySpec) -> list[NoticeView]:
     return [NoticeView(pointer=one.pointer, code=one.code, message=one.message) for one in found]
 
 
+def _needs_scripts(study: Study) -> Iterator[NoticeView]:
+    """Which workers run the study's script, until one has checked it."""
+    if isinstance(study.spec, ProgramStudy) and not study.sound:
+        start = f"`thaw worker --allow-scripts {study.spec.workdir}`"
+        message = f"the trials run on workers that allow it: start one with {start}, or a folder above it"
+        yield NoticeView(pointer="#/workdir", code="needs_scripts", message=message)
+
+
 def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
     match spec.sampler:
         case Tpe() | Gp() | CmaEs() as sampler if spec.budget.trials is not None and sampler.n_startup_trials >= spec.budget.trials:
@@ -86,11 +94,11 @@ def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
 def _idle_pruner(spec: StudySpec) -> Iterator[Fault]:
     if isinstance(spec.pruner, NoPruner):
         return
-    if (first := first_decision(spec.pruner)) is not None and first >= spec.epochs:
+    if (first := first_decision(spec.pruner)) is not None and first >= spec.last_step:
         yield Fault(
             ("pruner",),
             "pruner_never_acts",
-            f"the pruner never acts: its first decision follows epoch {first}, and trials have {spec.epochs} epochs; "
+            f"the pruner never acts: its first decision follows epoch {first}, and trials have {spec.last_step} epochs; "
             f"raise epochs above {first}, or lower {_delaying(spec)}",
         )
     options = spec.pruner.wrapped if isinstance(spec.pruner, Patient) else spec.pruner
@@ -196,11 +204,12 @@ class Standing:
     seconds_left: float | None = None
     saved: SavedSeconds = field(default_factory=SavedSeconds)
     device_wait: DeviceWait | None = None
+    without_effect: Sequence[str] = ()  # sentences about parameters
 
 
 def study_view(study: Study, standing: Standing) -> StudyView:
     """The REST model of the study."""
-    notes = study.facts.notes if study.facts is not None else ()
+    notes = (*(study.facts.notes if study.facts is not None else ()), *standing.without_effect)
     sizes = study.facts.sizes if study.facts is not None else None
     majority = _majority(study, standing.best)
     return StudyView(**_study_fields(study, standing), facts=study.facts, majority=majority, notes=notes, sizes=sizes)
@@ -220,7 +229,7 @@ def _study_fields(study: Study, standing: Standing) -> dict[str, Any]:
         counts={state: counts.get(state, 0) for state in TrialState},
         seconds_left=finite(standing.seconds_left), saved=saved_view(standing.saved),
         budget=study.spec.budget, best=_best_view(standing.best), checked=study.sound, spec=study.spec,
-        notices=notices_of(study.spec),
+        notices=[*notices_of(study.spec), *_needs_scripts(study)],
         created_at=instant(study.created_at), started_at=instant_or_none(study.started_at),
         finished_at=instant_or_none(study.finished_at),
     )  # fmt: skip
@@ -244,13 +253,14 @@ def _waiting(study: Study, standing: Standing) -> str | None:
     if not workers or len(workers) < standing.live_workers:
         return None if standing.device_wait is None else _waits_for_device(standing.device_wait)
     unread = " and ".join(sorted({one.what for one in unavailable}))
+    verb = "run" if {one.what for one in unavailable} == {"script"} else "read"
     reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in unavailable)
     faults = dict.fromkeys(f"on {worker.host}, {one.name}: {one.detail}. {one.remedy}" for worker in blocked for one in worker.unusable)
     sentences = [
-        *([f"No worker can read the study's {unread}: {'; '.join(reasons)}."] if unavailable else []),
+        *([f"No worker can {verb} the study's {unread}: {'; '.join(reasons)}."] if unavailable else []),
         *([f"{'Other workers' if unavailable else 'Workers'} can use no device: {'; '.join(faults)}."] if blocked else []),
     ]
-    can = "read them" if unavailable and not blocked else "train"
+    can = "train" if blocked else "run it" if verb == "run" else "read them"
     return f"{' '.join(sentences)} The study continues when a worker can {can}."
 
 
@@ -321,7 +331,7 @@ def worker_view(worker: Worker, running: Sequence[tuple[str, int]], unavailable:
         unusable=[UnusableDeviceView(device=one.device, name=one.name, detail=one.detail, remedy=one.remedy) for one in worker.unusable],
         state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
         silent_seconds=max(0.0, time.time() - worker.seen_at),
-        running=[RunningView(study=study, number=number) for study, number in running], set_aside=worker.set_aside,
+        running=[RunningView(study=study, number=number) for study, number in running], set_aside=worker.set_aside, scripts=worker.scripts,
         unavailable=[unavailable_view(one) for one in unavailable if one.worker == worker.id],
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from service.operations import Write
 from service.store import Store, queries
 from trainer import files
 from trainer.protocol import Checkpoint
+from trainer.tasks.script.config import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ IDENTITY_DIGITS = 32
 class CheckpointFolder:
     """The checkpoints of one database's studies on this machine, and the removal of files that are no longer needed.
 
-    The files of an attempt are in `<root>/<study>/<number>/e<attempt>/`. The file `database` in a study's folder contains the identity of
+    The files of an attempt are in `<root>/<study>/<number>/e<attempt>/`. A script's own checkpoints are in a folder beside them, until its
+    trial has ended. The file `database` in a study's folder contains the identity of
     its database, because several databases may share a home. Files that the trial's row lists are kept, all others are removed.
     """
 
@@ -99,7 +101,10 @@ class CheckpointFolder:
     def _tidy(self, trial: Trial) -> None:
         # Only attempts up to the one in the row: a later attempt, which starts after the row was read, has a folder of its own.
         ended = range(trial.attempt + (trial.state is not TrialState.RUNNING))
-        _keep_only(self._trial(trial.study, trial.number), {checkpoint.path for checkpoint in trial.checkpoints}, ended)
+        folder = self._trial(trial.study, trial.number)
+        if trial.state.terminal and (folder / CHECKPOINTS).exists():
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        _keep_only(folder, {checkpoint.path for checkpoint in trial.checkpoints}, ended)
 
     def _trial(self, study: str, number: int) -> Path:
         return self._root / study / str(number)
@@ -135,7 +140,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():  # of a script
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
         log.warning("%s cannot be removed: %s", path, error)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
+from service.domain.spec import ProgramStudy
 from service.operations import Pruned, Released, Write
 from service.timing import Backoff
 from service.worker.context import HeldLease, StopReason, WorkerContext
@@ -57,7 +58,10 @@ class TrainerRun:
         self._process = process
         self._accelerator = "cpu" if slot.gpu is None else "cuda"
         self._most_threads = slot.most_threads
-        self._slot, self._card, self._study = slot.index, context.cards.get(slot.label), claims[0].lease.study
+        self._is_program = isinstance(claims[0].spec, ProgramStudy)
+        # The figures of a script's use of a GPU are not known.
+        self._card = None if self._is_program else context.cards.get(slot.label)
+        self._slot, self._study = slot.index, claims[0].lease.study
         pairs = zip(claims, held, strict=True)
         self._shared = len(claims) > 1
         self._runs = tuple(TrialRun(index, claim, lease, shared=self._shared) for index, (claim, lease) in enumerate(pairs))
@@ -178,6 +182,8 @@ class TrainerRun:
         if minutes is not None and time.monotonic() - self._began_at > minutes * 60:
             for run in self._open:
                 run.end(Failed(reason="timeout", detail=f"the trial ran longer than limits.minutes ({minutes:g})", step=run.step))
+        if self._is_program:  # it may report nothing for hours; limits.minutes bounds it
+            return
         stall = self._context.timeouts.stall if self._advanced else self._context.timeouts.prepare
         # A trainer that waits for a pruning decision sends nothing, however long the store takes, and is not hung.
         if self._process.hung(stall) and self._open and not self._awaits_decision():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.domain.records import Claim, Study, UnusableDevice
+from service.domain.spec import ProgramStudy, StudySpec
 from service.timing import Backoff
 from service.worker.context import WorkerContext
 from service.worker.devices import Slot
@@ -29,8 +30,7 @@ LOOK_SECONDS = 2.0  # interval at which a slot that waits for its device looks w
 MOST_CRASHED_CHECKS = 2  # of a study in one worker, until the study fails
 WANTED_SECONDS = 2.0  # interval at which a running check verifies that its study still exists and is not stopped
 LATE_CHECK = (
-    "the check of data and weights did not end within {seconds:g} seconds on this worker: reading {study.data.path} or the weights is "
-    "too slow or hangs; check that storage"
+    "the check of the study did not end within {seconds:g} seconds on this worker: reading {paths} is too slow or hangs; check that storage"
 )
 
 
@@ -44,16 +44,20 @@ class SlotRunner:
         command: Sequence[str],
         process: TrainerProcess | None = None,
         first: "SlotRunner | None" = None,
+        scripts: Sequence[str] = (),
     ) -> None:
-        """`command` starts the slot's trainer; `process` is a trainer that was already started with it.
+        """`command` starts the slot's trainer; `process` is a trainer that was already started with it. It is empty without torch.
 
-        `first` is the runner of the first slot on the same device, None for that slot itself. It starts its trainer before there is work,
-        which tests the device; the others start theirs when they are needed and the device can be used.
+        `scripts` starts the process that runs scripts; empty if the worker runs none. `first` is the runner of the first slot on the same
+        device, None for that slot itself. It starts its trainer before there is work, which tests the device; the others start theirs
+        when they are needed and the device can be used.
         """
         self._context = context
         self.slot = slot
         self._command = tuple(command)
         self._process = process
+        self._scripts = tuple(scripts)
+        self._script_process: TrainerProcess | None = None
         self._first = first
         self._idle, self._retry, self._crowded = Backoff(*IDLE), Backoff(*RETRY), Backoff(*CROWDED)
         self._deferred = Backoff(*DEFERRED)
@@ -123,11 +127,13 @@ class SlotRunner:
             else:
                 self._context.wait_for_work(delay)
         self._close_process()
+        self._close_scripts()
 
     def kill(self, wait_seconds: float = KILL_SECONDS) -> None:
-        """Kill the trainer. Thread-safe."""
-        if (process := self._process) is not None:
-            process.kill(wait_seconds)
+        """Kill the trainer, and the process that runs scripts. Thread-safe."""
+        for process in (self._process, self._script_process):
+            if process is not None:
+                process.kill(wait_seconds)
 
     def _ready_process(self) -> TrainerProcess:
         """The trainer process, started if necessary. Raises TrainerDied if it does not become ready."""
@@ -184,30 +190,53 @@ class SlotRunner:
             self._process.close(grace_seconds=0.5)
             self._process = None
 
+    def _close_scripts(self) -> None:
+        if self._script_process is not None:
+            self._script_process.close(grace_seconds=0.5)
+            self._script_process = None
+
+    def _ready_scripts(self) -> TrainerProcess:
+        """The process that runs scripts, started if necessary: without torch that takes a fraction of a second. Raises TrainerDied."""
+        if self._script_process is None or not self._script_process.alive:
+            self._close_scripts()
+            self._script_process = TrainerProcess(self._scripts, self.slot.environment(os.environ))
+        if not self._script_process.ready:
+            self._await_ready(self._script_process)
+        return self._script_process
+
     def _one_task(self) -> bool:
         """Check a study or run trials. Returns whether there was work.
 
         Only the first slot of a device starts its trainer before there is work, because one trainer may be enough.
         """
-        if self._process is None and (first := self._first) is not None and not self._may_start(first):
+        trainer = None
+        if self._command and (self._process is not None or (first := self._first) is None or self._may_start(first)):
+            trainer = self._ready_process()
+        scripts = self._ready_scripts() if self._scripts else None
+        trains = trainer is not None and trainer.ready
+        if not trains and (scripts is None or not scripts.ready):
             return False
-        process = self._ready_process()
-        if not process.ready:
-            return False
-        draining, study = self._context.control.look(self._context.checks.under_way())
+        draining, study = self._context.control.look(self._context.checks.under_way(), trains=trains)
         if draining:
             self._context.drain()
             return False
         if study is not None:
             with self._context.checks.begin(study.id) as reserved:
                 if reserved:
-                    self._check(study, process)
+                    self._check(study, self._process_for(study.spec))
             return True
         asked_at = time.monotonic()
-        if asked_at < self._paused_until or not (claims := self._context.control.claim(self._device_bytes)):
+        if asked_at < self._paused_until or not (claims := self._context.control.claim(self._device_bytes, trains=trains)):
             return False
-        self._run(claims, process, asked_at)
+        self._run(claims, self._process_for(claims[0].spec), asked_at)
         return True
+
+    def _process_for(self, spec: StudySpec) -> TrainerProcess:
+        """The process that checks the study and runs its trials, which is ready."""
+        process = self._script_process if isinstance(spec, ProgramStudy) else self._process
+        if process is None:
+            raise RuntimeError(f"slot {self.slot.index} has no process for the task {spec.task}")
+        return process
 
     def _may_start(self, first: "SlotRunner") -> bool:
         """Whether the slot, which is not the first one of its device, starts its trainer: for work, or to test the device again."""
@@ -216,7 +245,10 @@ class SlotRunner:
     def _is_needed(self) -> bool:
         """Whether there is work for another trainer: a trial, or a second study to check."""
         control, checking = self._context.control, self._context.checks.under_way()
-        return control.has_work(self._device_bytes) or (bool(checking) and control.look(checking)[1] is not None)
+        if control.has_training(self._device_bytes):
+            return True
+        study = control.look(checking)[1] if checking else None
+        return study is not None and not isinstance(study.spec, ProgramStudy)
 
     def _run(self, claims: Sequence[Claim], process: TrainerProcess, claimed_at: float) -> None:
         leases = self._context.leases
@@ -249,7 +281,7 @@ class SlotRunner:
 
         If this worker cannot read them, or not within the time limit, it excludes the study and leaves the check to other workers.
         """
-        log.info("checking data and weights of %s", study.name)
+        log.info("checking %s", study.name)
         try:
             config = study.spec.check_config(smallest=study.id in self._context.checks.short_of_memory)
             order = Check(config=config, batch_sizes=study.spec.check_batch_sizes(), threads=self.slot.most_threads)
@@ -290,8 +322,8 @@ class SlotRunner:
             now = time.monotonic()
             if now - started_at > limit:
                 process.kill()
-                detail = LATE_CHECK.format(study=study.spec, seconds=limit)
-                return hung(study.spec.check_config(), detail)
+                config = study.spec.check_config()
+                return hung(config, LATE_CHECK.format(paths=" or ".join(config.paths), seconds=limit))
             if now - verified_at > WANTED_SECONDS:
                 verified_at = now
                 if not self._is_wanted(study):
@@ -314,4 +346,4 @@ class SlotRunner:
         log.warning("the check of %s crashed: %s", study.name, died)
         if crashes < MOST_CRASHED_CHECKS:
             return None
-        return Failed(reason=died.death.reason, detail=f"the check of data and weights failed: {died.death.detail}")
+        return Failed(reason=died.death.reason, detail=f"the check of the study failed: {died.death.detail}")

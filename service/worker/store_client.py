@@ -11,11 +11,13 @@ from typing import TypeVar
 from service import operations
 from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, ThawlineError, TrialNotFound
 from service.domain.records import Claim, Lease, Study
+from service.domain.spec import ProgramStudy
 from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
 from service.timing import Backoff
 from service.worker.home import CheckpointFolder, Spool
+from service.worker.scripts import AllowedScripts
 from trainer.configuration import RunConfig
 from trainer.files import is_readable
 from trainer.protocol import Checked, Checkpoint, Unavailable
@@ -63,7 +65,10 @@ class UnavailableStudies:
                 return
             known.reason, known.excluded, known.stored = reason, True, False
             known.due = time.monotonic() + known.backoff.delay()
-        log.warning("no trials of study %s are claimed until its %s can be read on this machine: %s", study, reason.what, reason.detail)
+        until = "run" if reason.what == "script" else "read"
+        log.warning(
+            "no trials of study %s are claimed until its %s can be %s on this machine: %s", study, reason.what, until, reason.detail
+        )
 
     def ids(self) -> frozenset[str]:
         """The ids of the excluded studies. A study stays excluded until its recovery is reported to the store."""
@@ -117,7 +122,8 @@ class UnavailableStudies:
             return accepted and not excluded
 
     def _try_to_read(self, study: str, known: _Study) -> None:
-        readable = all(is_readable(Path(path)) for path in known.reason.paths)
+        lasts = known.reason.what == "script" and not known.reason.paths  # until the worker is restarted with other folders
+        readable = not lasts and all(is_readable(Path(path)) for path in known.reason.paths)
         with self._lock:
             known.reading = False
             known.due = time.monotonic() + known.backoff.delay()
@@ -136,9 +142,10 @@ FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # seconds
 class StoreClient:
     """Claims, pruning decisions and writes of one worker, for all its slots. Thread-safe."""
 
-    def __init__(self, store: Store, worker: str, spool: Spool, lane_bytes: int = 0) -> None:
+    def __init__(self, store: Store, worker: str, spool: Spool, lane_bytes: int = 0, scripts: AllowedScripts | None = None) -> None:
         """`lane_bytes` limits the memory of trials that are trained together; with 0 each trial runs alone."""
         self.store = store
+        self.scripts = scripts or AllowedScripts(())
         self.worker = worker
         self._lane_bytes = lane_bytes
         self._spool = spool
@@ -146,13 +153,28 @@ class StoreClient:
         self._searches = Searches()
         self.unavailable = UnavailableStudies(store, worker)
 
-    def look(self, checking: Collection[str] = ()) -> tuple[bool, Study | None]:
-        """Whether this worker is draining, and a study whose data and weights must be checked, except those in `checking`.
+    def look(self, checking: Collection[str] = (), *, trains: bool = True) -> tuple[bool, Study | None]:
+        """Whether this worker is draining, and a study that must be checked and is not in `checking`. Raises StoreUnavailable.
 
-        Raises StoreUnavailable.
+        Without `trains` only a study of scripts is returned.
         """
         with self.store.reading() as tx:
-            return queries.is_draining(tx, self.worker), queries.unchecked_study(tx, {*checking, *self.unavailable.ids()})
+            return queries.is_draining(tx, self.worker), queries.unchecked_study(tx, self._accepts(trains, checking))
+
+    def _accepts(self, trains: bool, without: Collection[str] = ()) -> Callable[[Study], bool]:
+        """Whether the worker can run the trials of a study. A study whose script it may not run is reported to the store."""
+        unavailable = {*without, *self.unavailable.ids()}
+
+        def accepts(study: Study) -> bool:
+            if study.id in unavailable:
+                return False
+            if not isinstance(study.spec, ProgramStudy):
+                return trains
+            if (refusal := self.scripts.refusal(study.spec.workdir)) is not None:
+                self.unavailable.add(study.id, Unavailable(what="script", detail=refusal))
+            return refusal is None
+
+        return accepts
 
     def wants_check(self, study: Study) -> bool:
         """Whether the study exists and has not ended. Raises StoreUnavailable."""
@@ -161,19 +183,22 @@ class StoreClient:
         except (StudyNotFound, StudyUnreadable):
             return False
 
-    def has_work(self, device_bytes: int = 0) -> bool:
-        """Whether a claim would probably find a trial. A cheap query; a claim may still find none. Raises StoreUnavailable."""
-        unavailable = self.unavailable.ids()
-        candidates = self.store.read(queries.candidates, device_bytes)
-        return any(candidate.has_work and candidate.study.id not in unavailable for candidate in candidates)
+    def has_training(self, device_bytes: int = 0) -> bool:
+        """Whether a claim would probably find a trial that needs a trainer. A cheap query; a claim may still find none.
 
-    def claim(self, device_bytes: int = 0) -> list[Claim]:
-        """Claim trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable.
-
-        `device_bytes` is the memory of the slot's GPU, 0 without one.
+        Raises StoreUnavailable.
         """
         unavailable = self.unavailable.ids()
-        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, unavailable, device_bytes)
+        candidates = self.store.read(queries.candidates, device_bytes)
+        waiting = [one.study for one in candidates if one.has_work and one.study.id not in unavailable]
+        return any(not isinstance(study.spec, ProgramStudy) for study in waiting)
+
+    def claim(self, device_bytes: int = 0, *, trains: bool = True) -> list[Claim]:
+        """Claim trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable.
+
+        `device_bytes` is the memory of the slot's GPU, 0 without one. Without `trains` only the trial of a script is claimed.
+        """
+        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, self._accepts(trains), device_bytes)
 
     def decide(self, requests: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
         """A pruning decision for each trial, given its objective by step; None if its lease is lost. Raises StoreUnavailable."""

@@ -25,6 +25,7 @@ from service.worker.discovery import Unanswered
 from service.worker.home import CheckpointFolder, Spool
 from service.worker.packing import Card
 from service.worker.process import KILL_SECONDS, TrainerProcess
+from service.worker.scripts import AllowedScripts
 from service.worker.slot_runner import SlotRunner
 from service.worker.store_client import StoreClient, retry_while_unavailable
 
@@ -54,7 +55,11 @@ class Supervisor:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         trainer: TrainerProcess | None = None,
     ) -> None:
-        """`command` replaces the command of the slots' trainers, for tests. `trainer` is an already started trainer for the first slot."""
+        """`command` replaces the command of the slots' trainers, for tests; empty without torch, where the worker runs only scripts.
+
+        `trainer` is an already started trainer for the first slot. Raises OSError for a folder of scripts that does not exist.
+        """
+        self._scripts = AllowedScripts.below(settings.allow_scripts)
         self.id = worker_id()
         self._store = store
         self._settings = settings
@@ -93,7 +98,8 @@ class Supervisor:
 
     def _open(self, database: str) -> None:
         """Open the spool and checkpoints of this database."""
-        self._control = StoreClient(self._store, self.id, Spool(self._settings.home / "spool", database), self._settings.lane_bytes)
+        spool = Spool(self._settings.home / "spool", database)
+        self._control = StoreClient(self._store, self.id, spool, self._settings.lane_bytes, self._scripts)
         self._checkpoints = CheckpointFolder(self._settings.home / "checkpoints", database)
         self._context = WorkerContext(
             self._control, self._leases, self._checkpoints, self._timeouts, self._leaving, threading.Event(), self._wake, cards=self._cards
@@ -105,8 +111,9 @@ class Supervisor:
         with self._slots_lock:
             firsts = {runner.slot.label: runner for runner in self._runners if runner.is_first and not runner.is_retired}
             for slot in slots:
-                command = self._command or slot.command(self._settings)
-                runner = SlotRunner(self._context, slot, command, None if started else trainer, firsts.get(slot.label))
+                command = slot.command(self._settings) if self._command is None else self._command
+                scripts = self._scripts.command(slot, self._settings)
+                runner = SlotRunner(self._context, slot, command, None if started else trainer, firsts.get(slot.label), scripts)
                 firsts.setdefault(slot.label, runner)
                 started[runner] = self._thread(runner.work, f"slot-{slot.index}")
             self._runners = {**self._runners, **started}
@@ -151,7 +158,8 @@ class Supervisor:
         return Worker(
             id=self.id, host=socket.gethostname(), pid=os.getpid(), slots=len(slots), devices=tuple(slot.label for slot in slots),
             memory=tuple(slot.memory for slot in slots), device_names=tuple(slot.display for slot in slots),
-            unusable=(*self._layout.faults, *unusable), state=WorkerState.ALIVE, started_at=self._started_at, seen_at=self._started_at,
+            unusable=(*self._layout.faults, *unusable), scripts=tuple(map(str, self._scripts.folders)),
+            state=WorkerState.ALIVE, started_at=self._started_at, seen_at=self._started_at,
         )  # fmt: skip
 
     def _has_slots(self) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from service.domain.effects import digest_of
 from service.domain.records import Claim, Lease, MetricReport
+from service.domain.spec import ProgramStudy
 from service.operations import Pruned, Released, TrialOutcome, Write
 from service.search.study import Decision, decision_steps
 from service.worker.context import HeldLease, StopReason
@@ -170,6 +172,7 @@ class TrialRun:
             case CheckpointSaved():
                 self._saved(line.checkpoint)
             case Finished() | Failed():
+                self._note_curve(line)
                 self.end(line)
             case Unavailable():
                 reason = f"this worker cannot {'run' if line.what == 'script' else 'read'} the {line.what}: {line.detail}"
@@ -270,6 +273,12 @@ class TrialRun:
         if line.pace is not None:
             self._unwritten.result["pace"] = _with_control_seconds(line.pace, control_seconds)
         self.undecided = self.unanswered = line.step in self.decision_steps
+
+    def _note_curve(self, line: Finished | Failed) -> None:
+        """Record the digest of the whole curve of a script, by which parameters without effect are found."""
+        whole = isinstance(line, Finished) and isinstance(self.claim.spec, ProgramStudy) and not self.claim.checkpoints
+        if whole and (digest := digest_of(self._values)) is not None:
+            self._unwritten.result["curve"] = digest
 
     def _saved(self, checkpoint: Checkpoint) -> None:
         self._files.append(checkpoint.path)

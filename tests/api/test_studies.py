@@ -18,6 +18,7 @@ import yaml
 import thawline
 from service import client as rest
 from service.domain.states import StudyState
+from tests.narrowed import training
 from thawline import Client, InvalidInput, Refused, Study, ThawlineError, UnexpectedAnswer, Unreachable, studies
 
 THAW = Path(sys.executable).parent / "thaw"
@@ -64,11 +65,11 @@ def test_a_study_is_created_from_a_dict_a_text_and_a_file(client: Client, demo_d
     ]  # fmt: skip
     created = [client.create(one).stop() for one in given]
     assert [study.name for study in created] == ["of-a-dict", "of-a-dict-with-a-path", "of-a-text", "of-a-file", "of-json"]
-    assert {study.info.spec.data.path for study in created} == {str(demo_data / "digits")}
+    assert {training(study.info.spec).data.path for study in created} == {str(demo_data / "digits")}
     assert [study.id for study in client.studies()][:5] == [study.id for study in reversed(created)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(elsewhere)
-        assert client.create(file, replace=True).stop().info.spec.data.path == str(demo_data / "digits")
+        assert training(client.create(file, replace=True).stop().info.spec).data.path == str(demo_data / "digits")
         with pytest.raises(Refused, match="digits") as refused:
             client.create(document("elsewhere"))
     assert "#/data/path" in {fault.pointer for fault in refused.value.faults}

@@ -18,6 +18,7 @@ from service.cli.console import Failure
 from service.cli.training import STUDIES_SEEDS, conclusion, fresh_seed
 from service.domain.export import Exported, read_export
 from service.domain.verdict import Estimate
+from tests.narrowed import trained
 from trainer.protocol import Finished, Scores
 from trainer.targets.classes.card import ClassSummary
 
@@ -186,8 +187,8 @@ def elsewhere(confirmed: Confirmed, tmp_path: Path) -> Path:
     shutil.copytree(confirmed.file("digits"), tmp_path / "digits")
     shutil.copy(confirmed.file("small_cnn.safetensors"), tmp_path / "small_cnn.safetensors")
     config = confirmed.exported.config
-    data = config.data.model_copy(update={"path": str(tmp_path / "digits")})
-    model = config.model.model_copy(update={"weights": str(tmp_path / "small_cnn.safetensors")})
+    data = trained(config).data.model_copy(update={"path": str(tmp_path / "digits")})
+    model = trained(config).model.model_copy(update={"weights": str(tmp_path / "small_cnn.safetensors")})
     moved = confirmed.exported.model_copy(update={"config": config.model_copy(update={"data": data, "model": model})})
     (tmp_path / "best.yaml").write_text(moved.to_yaml())
     return tmp_path

@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.batched_runs import lane_budget, may_share, shared_key
 from service.domain.spec import StudySpec
+from tests.narrowed import training
 from tests.operations.driving import FACTS, spec_of
 from trainer.tasks.images import catalogue
 
@@ -20,7 +21,7 @@ def lane_spec(**changes: Any) -> StudySpec:
 
 
 def budget(created: int = 0, memory: int = GIGABYTE, **changes: Any) -> int:
-    return lane_budget(lane_spec(**changes), FACTS, memory, created)
+    return lane_budget(training(lane_spec(**changes)), FACTS, memory, created)
 
 
 def test_head_only_trials_of_one_batch_size_share_a_key_whatever_else_they_differ_in() -> None:
@@ -44,13 +45,13 @@ def test_head_only_trials_of_one_batch_size_share_a_key_whatever_else_they_diffe
 def test_a_trial_trains_alone(changes: dict[str, Any]) -> None:
     spec = lane_spec(**changes)
     assert shared_key(spec, {"lr": 0.1}) is None
-    assert not may_share(spec)
+    assert not may_share(training(spec))
 
 
 def test_the_depth_that_a_trial_draws_decides_for_it() -> None:
     space = {"frozen_layers": {"type": "int", "low": 0, "high": STAGES}}
     spec = spec_of(model={"name": "resnet18", "weights": "DEFAULT"}, search_space=space)
-    assert may_share(spec)
+    assert may_share(training(spec))
     assert shared_key(spec, {"frozen_layers": STAGES}) is not None
     assert shared_key(spec, {"frozen_layers": STAGES - 1}) is None
 
@@ -61,7 +62,7 @@ def test_memory_bounds_the_lanes_but_one_always_fits() -> None:
     assert budget(memory=0, **random) == 1
     assert budget(memory=GIGABYTE, **random) == 256
     large = spec_of(model={"name": "vgg11", "weights": "DEFAULT"}, fixed={"frozen_layers": len(catalogue.load("vgg11").stages)}, **random)
-    assert lane_budget(large, FACTS, GIGABYTE, 0) == 1  # 120 million parameters
+    assert lane_budget(training(large), FACTS, GIGABYTE, 0) == 1  # 120 million parameters
 
 
 def test_a_limit_counts_in_place_of_what_would_be_chosen() -> None:

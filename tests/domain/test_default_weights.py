@@ -9,6 +9,7 @@ import trainer.tasks.images.catalogue as catalogue
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
+from tests.narrowed import trained, training
 from trainer.tasks.images.config import IMAGENET_MEAN, ImageModel
 
 STUDY: dict[str, Any] = {
@@ -37,8 +38,8 @@ def faults(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("frozen", [None, {"type": "int", "low": 0}])
 def test_without_weights_the_pretrained_ones_are_taken(model: dict[str, Any], frozen: Any) -> None:
     spec = parse_study(study(model, frozen))
-    assert spec.model.weights == "DEFAULT" and spec.model.pretrained
-    assert spec.config_for({"lr": 0.1}, 0).model.weights == "DEFAULT"
+    assert training(spec).model.weights == "DEFAULT" and training(spec).model.pretrained
+    assert trained(spec.config_for({"lr": 0.1}, 0)).model.weights == "DEFAULT"
     assert parse_study(spec.model_dump(mode="json")) == spec
 
 
@@ -48,7 +49,7 @@ def test_frozen_stages_of_the_default_weights_are_accepted() -> None:
 
 def test_random_values_are_asked_for() -> None:
     spec = parse_study(study({"name": "resnet18", "weights": "random"}))
-    assert not spec.model.pretrained and spec.model.weights_file is None
+    assert not training(spec).model.pretrained and training(spec).model.weights_file is None
     assert parse_study(spec.model_dump(mode="json")) == spec, "what the server answers can be posted again"
 
 
@@ -57,7 +58,7 @@ def test_a_model_without_published_weights_says_what_to_write(model: dict[str, A
     [(pointer, (code, message))] = faults(study(model)).items()
     assert (pointer, code) == ("#/model/weights", "no_default_weights")
     assert "weights: random" in message and "weights file" in message
-    assert not parse_study(study({**model, "weights": "random"})).model.pretrained
+    assert not training(parse_study(study({**model, "weights": "random"}))).model.pretrained
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,6 @@ def test_a_spec_of_version_0_1_keeps_its_meaning() -> None:
     spec = parse_study(study({"name": "resnet18"}, fixed=3)).model_dump(mode="json")
     spec["model"] = {"name": "resnet18", "weights": None, "mean": list(IMAGENET_MEAN), "std": [0.5, 0.5, 0.5]}
     stored = StudySpec.model_validate(spec)
-    assert stored.model == ImageModel(name="resnet18", weights="random", mean=IMAGENET_MEAN, std=(0.5, 0.5, 0.5))
-    assert stored.config_for({"lr": 0.1}, 0).frozen_layers == 3
+    assert training(stored).model == ImageModel(name="resnet18", weights="random", mean=IMAGENET_MEAN, std=(0.5, 0.5, 0.5))
+    assert trained(stored.config_for({"lr": 0.1}, 0)).frozen_layers == 3
     assert stored.demand(0) == {}

@@ -18,6 +18,7 @@ from service.domain.states import StudyState, TrialState, ValueKind
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.configuration import Known, requirements
 from service.exports.configuration import export as made
+from tests.narrowed import trained
 from trainer.targets.classes.card import ByClass, ClassSummary, Mistake
 from trainer.tasks.image_classification.config import ImageClassificationInfo
 from trainer.tasks.images.config import NearDuplicates
@@ -67,7 +68,7 @@ def test_reading_the_file_gives_the_same_bits(write: object) -> None:
     exported = export(study(), trial())
     assert callable(write)
     assert read_export(write(exported)) == exported
-    assert exported.config.lr == 1.2345678901234567e-05
+    assert trained(exported.config).lr == 1.2345678901234567e-05
     assert exported.reached.value == 0.1 + 0.2
 
 

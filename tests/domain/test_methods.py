@@ -8,6 +8,7 @@ from service.domain.batched_runs import may_share, shared_key
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
+from tests.narrowed import trained, training
 from trainer.checkpoints import digest
 from trainer.tasks.image_classification.config import ImageClassificationInfo
 
@@ -94,8 +95,8 @@ def test_a_condition_on_the_method_also_counts_through_another_parameter(space: 
 def test_what_does_not_apply_has_its_default_in_the_config_of_a_trial() -> None:
     spec = study({"method": METHODS}, {"lora_r": 4, "frozen_layers": 3})
     full, lora = (spec.config_for({"lr": 0.01, "method": method}, 0) for method in ("full", "lora"))
-    assert (full.frozen_layers, full.model_dump().get("lora_r"), full.model_dump().get("method")) == (3, None, None)
-    assert (lora.frozen_layers, lora.model_dump()["lora_r"], lora.model_dump()["method"]) == (0, 4, "lora")
+    assert (trained(full).frozen_layers, full.model_dump().get("lora_r"), full.model_dump().get("method")) == (3, None, None)
+    assert (trained(lora).frozen_layers, lora.model_dump()["lora_r"], lora.model_dump()["method"]) == (0, 4, "lora")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_the_repeats_of_a_confirmed_configuration_ask_for_its_depth() -> None:
 
 def test_only_trials_of_the_head_alone_train_together() -> None:
     spec = study({"method": METHODS}, {"frozen_layers": STAGES, "lora_layers": 1})
-    assert may_share(spec)
+    assert may_share(training(spec))
     assert shared_key(spec, {"lr": 0.1, "method": "full"}) is not None
     assert shared_key(spec, {"lr": 0.1, "method": "lora"}) is None
 
@@ -165,4 +166,4 @@ def test_a_config_without_a_method_keeps_its_digest() -> None:
     """As computed before the methods existed."""
     info = ImageClassificationInfo(classes=("a", "b"), images={"train": 2}, fingerprint="0" * 64, split="1" * 64, weights_sha256=None)
     digest_before = "bac92ad75b4f3df0d6a0341f1607545182bed69dc41a9fc6945f4d39c0eeb682"
-    assert digest(study().config_for({"lr": 0.01}, 0), info) == digest_before
+    assert digest(trained(study().config_for({"lr": 0.01}, 0)), info) == digest_before

@@ -9,6 +9,7 @@ import pytest
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_params, parse_study
 from service.domain.spec import StudySpec
+from tests.narrowed import trained, training
 from trainer.configuration import resolve_paths
 from trainer.tasks.registry import spec_of
 
@@ -57,7 +58,7 @@ def faults(document: object) -> dict[str, str]:
 def test_the_study_of_the_design_is_accepted() -> None:
     spec = parse_study(STUDY)
     assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
-    assert spec.config_for({"lr": 0.01, "frozen_layers": 3}, 7).frozen_layers == 3
+    assert trained(spec.config_for({"lr": 0.01, "frozen_layers": 3}, 7)).frozen_layers == 3
 
 
 @pytest.mark.parametrize("task", ["poetry", 7, None, ["image_classification"]])
@@ -217,9 +218,9 @@ def test_a_hyperparameter_that_a_study_can_only_fix_is_refused_in_the_search_spa
 
 def test_a_study_can_fix_that_its_trials_are_compiled() -> None:
     spec = parse_study(changed(fixed__compile=True))
-    assert spec.fixed["compile"] is True and spec.config_for({"lr": 0.01}, 0).compile
+    assert spec.fixed["compile"] is True and trained(spec.config_for({"lr": 0.01}, 0)).compile
     plain = parse_study(changed()).config_for({"lr": 0.01}, 0)
-    assert not plain.compile and "compile" not in plain.model_dump()
+    assert not trained(plain).compile and "compile" not in plain.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -248,19 +249,19 @@ def test_a_refused_value_of_a_preset_is_attributed_to_it_with_the_way_to_overrid
 
 def test_frozen_layers_without_a_high_go_up_to_all_stages() -> None:
     spec = parse_study(changed(search_space__frozen_layers={"type": "int", "low": 2}))
-    assert spec.extremes("frozen_layers")[-1] == (("search_space", "frozen_layers", "high"), 9)
+    assert training(spec).extremes("frozen_layers")[-1] == (("search_space", "frozen_layers", "high"), 9)
 
 
 def test_frozen_layers_all_freezes_every_stage() -> None:
     spec = parse_study(changed(search_space__frozen_layers=None, fixed__frozen_layers="all"))
-    assert spec.config_for({}, 0).frozen_layers == 9
+    assert trained(spec.config_for({}, 0)).frozen_layers == 9
 
 
 def test_a_preset_fills_the_space_and_the_study_may_change_it() -> None:
     study = changed(search_space={"batch_size": {"type": "categorical", "choices": [8]}}, fixed={"lr": 0.01, "image_size": 64})
     spec = parse_study({**study, "preset": "image_classification"})
     assert "lr" not in spec.search_space.root
-    assert spec.extremes("batch_size") == ((("search_space", "batch_size", "choices", 0), 8),)
+    assert training(spec).extremes("batch_size") == ((("search_space", "batch_size", "choices", 0), 8),)
     assert spec.fixed["epochs"] == 8
 
 

@@ -11,6 +11,7 @@ from search_spaces.documents import from_yaml
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
+from tests.narrowed import training
 
 LINE = re.compile(r"`(\w+: [^`]+)`(?: under (\w+))?")
 
@@ -168,7 +169,7 @@ def test_the_lines_hold_the_values_of_a_wandb_sweep() -> None:
 
 def test_the_lines_hold_the_values_of_other_tools() -> None:
     optuna, ray, katib, sagemaker = (spec_of(tool) for tool in ("optuna", "ray", "katib", "sagemaker"))
-    assert (optuna.budget.trials, optuna.budget.hours, optuna.data.validation, optuna.epochs) == (50, 1.5, 0.2, 10)
+    assert (optuna.budget.trials, optuna.budget.hours, training(optuna).data.validation, optuna.last_step) == (50, 1.5, 0.2, 10)
     assert optuna.search_space.root["momentum"].when == {"optimizer": ("sgd",)}
     assert ray.search_space.root["image_size"].model_dump(include={"low", "high"}) == {"low": 32, "high": 64}  # Ray leaves the bound out
     assert ray.search_space.root["epochs"].model_dump(include={"low", "high", "step"}) == {"low": 2, "high": 8, "step": 2}  # except here
@@ -177,7 +178,7 @@ def test_the_lines_hold_the_values_of_other_tools() -> None:
     hugging_face = spec_of("hugging face")
     assert hugging_face.objective.model_dump() == {"metric": "loss", "direction": "minimize"}
     assert hugging_face.fixed == {"epochs": 3, "weight_decay": 0.01, "optimizer": "adamw", "warmup_fraction": 0.1, "precision": "bfloat16"}
-    assert (hugging_face.sampler.seed, hugging_face.model.weights) == (7, "DEFAULT")
+    assert (hugging_face.sampler.seed, training(hugging_face).model.weights) == (7, "DEFAULT")
 
 
 BASE: dict[str, Any] = {

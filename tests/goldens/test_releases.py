@@ -24,6 +24,7 @@ from tests.goldens.golden import Goldens
 from tests.goldens.releases.make import PINNED, paint, prepared, write_weights
 from tests.goldens.stored import API, OF_EACH_STUDY, PRESENT, RELEASES, STUDY, TRIAL, Recorder, anonymous, restored, steady
 from tests.goldens.training import resumable, started
+from tests.narrowed import trained
 from tests.operations.driving import claim_one, finish
 from tests.web.laboratory import HERE
 from trainer.checkpoints import digest
@@ -101,7 +102,7 @@ def test_a_study_file_is_the_same_study(file: str, embedded_store: Store, tmp_pa
 def test_an_exported_file_has_the_same_configuration() -> None:
     """The digest is that by which version 0.1 knew the run."""
     exported = read_export((RELEASES / FIRST / "best.yaml").read_text())
-    assert digest(exported.config, exported.facts) == (RELEASES / FIRST / "best-digest.txt").read_text().strip()
+    assert digest(trained(exported.config), exported.facts) == (RELEASES / FIRST / "best-digest.txt").read_text().strip()
 
 
 def test_an_exported_file_is_trained_to_its_value(tmp_path: Path) -> None:

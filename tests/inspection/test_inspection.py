@@ -21,6 +21,7 @@ from service import inspection
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.inspection import checked_study, inspect_study
+from tests.narrowed import trained, training
 from trainer.data.examples import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
@@ -65,7 +66,7 @@ def test_a_sound_folder_is_accepted(folder: Path) -> None:
 
 def test_a_new_study_gets_the_precision_of_the_device_unless_it_names_one(folder: Path) -> None:
     made = checked_study(study(folder))
-    assert made.fixed == {"image_size": 64, "precision": "auto"} and made.config_for({}, 0).precision == "auto"
+    assert made.fixed == {"image_size": 64, "precision": "auto"} and trained(made.config_for({}, 0)).precision == "auto"
     assert checked_study(made.model_dump(mode="json")) == made, "what the server answers can be posted again"
     named = study(folder) | {"fixed": {"image_size": 64, "precision": "bfloat16"}}
     assert checked_study(named).fixed["precision"] == "bfloat16"
@@ -76,7 +77,7 @@ def test_a_new_study_gets_the_precision_of_the_device_unless_it_names_one(folder
 
 def test_a_stored_or_imported_study_that_names_no_precision_keeps_float32(folder: Path) -> None:
     stored = parse_study(study(folder))
-    assert "precision" not in stored.fixed and stored.config_for({}, 0).precision == "float32"
+    assert "precision" not in stored.fixed and trained(stored.config_for({}, 0)).precision == "float32"
 
 
 def test_a_missing_folder_is_refused_unless_only_the_workers_see_it(folder: Path) -> None:
@@ -280,7 +281,7 @@ def test_a_changed_folder_is_looked_at_again(folder: Path, monkeypatch: pytest.M
 def test_a_class_name_that_no_study_file_can_hold_is_refused_with_the_class_and_the_folder(folder: Path, name: str) -> None:
     (folder / "dog").rename(folder / name)
     assert ("#/data/path", "foul_class_names") in codes(study(folder))
-    data = parse_study(study(folder)).data
+    data = training(parse_study(study(folder))).data
     assert isinstance(data, ImageData)
     with pytest.raises(BadData, match="rename the folders or labels") as refused:
         listed(data)

@@ -10,6 +10,7 @@ from service import inspection as inspected_data
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.inspection import checked_study, inspect_study
+from tests.narrowed import trained, training
 from trainer.configuration import resolve_paths
 from trainer.tasks.text.data import TextData
 
@@ -113,8 +114,8 @@ def test_relative_paths_of_files_are_those_beside_the_study(tmp_path: Path) -> N
 def test_a_study_keeps_its_paths(write: Write) -> None:
     spec = parse_study(study(write("train.csv", *ROWS), validation="/data/dev.csv"))
     again = type(spec).model_validate_json(spec.model_dump_json())
-    assert again == spec and isinstance(again.data, TextData) and again.data.validation_path == "/data/dev.csv"
-    assert spec.config_for({"lr": 0.5}, 0).data == spec.data
+    assert again == spec and isinstance(data := training(again).data, TextData) and data.validation_path == "/data/dev.csv"
+    assert trained(spec.config_for({"lr": 0.5}, 0)).data == training(spec).data
 
 
 def test_nothing_is_said_of_a_model_folder_outside_the_roots(write: Write, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import trainer.tasks.images.catalogue as catalogue
 from service.domain.parsing import parse_study
 from service.inspection import weights_faults
+from tests.narrowed import training
 from trainer.configuration import LoadedWeights
 from trainer.models import UnfitModel
 from trainer.tasks.image_classification.config import ImageClassificationConfig
@@ -49,7 +50,7 @@ def document(file: Path, model: str = MODEL) -> dict[str, Any]:
 
 def by_the_server(file: Path) -> str | None:
     """Why the server refuses the file; None if it takes it."""
-    faults = list(weights_faults(parse_study(document(file))))
+    faults = list(weights_faults(training(parse_study(document(file)))))
     return faults[0].message if faults else None
 
 

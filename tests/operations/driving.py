@@ -111,9 +111,9 @@ def claim_one(store: Store, searches: Searches, worker: str = "w") -> Claim:
 
 
 def claim_trials(store: Store, searches: Searches, worker: str = "w", limit: int = 1, without: Collection[str] = ()) -> list[Claim]:
-    """At most so many trials, claimed one after the other; fewer when a claim finds none. See `claim_together` for `without`."""
+    """At most so many trials, claimed one after the other; fewer when a claim finds none, without studies of these ids."""
     claims: list[Claim] = []
-    while len(claims) < limit and (found := operations.claim_together(store, searches, worker, 0, without)):
+    while len(claims) < limit and (found := operations.claim_together(store, searches, worker, 0, lambda one: one.id not in without)):
         claims += found
     return claims
 

@@ -11,6 +11,7 @@ from service.domain.records import Study
 from service.domain.states import StudyState
 from service.operations import Searches
 from service.store import Store
+from tests.narrowed import trained
 from tests.operations.driving import FACTS, claim_trials, kinds_of, spec_of, study_of
 from trainer.tasks.text.config import FoundTextModel
 from trainer.tasks.text_classification.config import TextClassificationInfo
@@ -109,7 +110,7 @@ def test_frozen_layers_all_become_the_number_that_the_check_found(store: Store, 
     study = checked(store, fixed={"frozen_layers": "all"})
     assert study_of(store, study).spec.fixed["frozen_layers"] == 7
     (claim, *_) = claim_trials(store, searches)
-    assert claim.spec.config_for(claim.params, claim.lease.number).frozen_layers == 7
+    assert trained(claim.spec.config_for(claim.params, claim.lease.number)).frozen_layers == 7
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Idempotency, Replay, Searches
 from service.store import Store, queries
+from tests.narrowed import trained, training
 from tests.operations.driving import (
     FACTS,
     claim_one,
@@ -62,11 +63,11 @@ def test_a_study_that_version_0_1_stored_without_weights_keeps_random_values(sto
         spec["fixed"]["frozen_layers"] = 3
         tx.execute(text("UPDATE study SET spec = :spec"), {"spec": json.dumps(spec)})
     found = store.read(queries.find_study, study.id)
-    assert found.spec.model == ImageModel(name="resnet18", weights="random", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    assert training(found.spec).model == ImageModel(name="resnet18", weights="random", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     operations.pass_check(store, study.id, FACTS)
     claim = claim_one(store, Searches())
     config = claim.spec.config_for(claim.params, claim.lease.number)
-    assert not config.model.pretrained and config.frozen_layers == 3
+    assert not trained(config).model.pretrained and trained(config).frozen_layers == 3
 
 
 @pytest.mark.parametrize("ref", ["", "pets2", "0" * 16, "\0", "\ud800", "x" * 100_000])

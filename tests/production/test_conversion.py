@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from service.cli.predicting import data_of
+from tests.narrowed import trained as train_config
 from tests.production.conftest import METRICS, Train, Trained
 from tests.production.test_prediction import command, thaw
 from tests.trainer.text.conftest import needed
@@ -143,9 +144,12 @@ def test_a_labelled_file_gives_the_same_metric_as_the_part_that_it_holds(trained
     trained_model = trained(task)
     model = ExportedModel.read(trained_model.folder, trained_model.exported.facts, HOST)
     rows = trained_model.of("test")
-    beside = Path(trained_model.exported.config.data.path).parent if trained_model.column == "path" else tmp_path
+    beside = Path(train_config(trained_model.exported.config).data.path).parent if trained_model.column == "path" else tmp_path
     file = trained_model.table(beside / "labelled.csv", rows, trained_model.column, trained_model.target)
-    given, own = Labelled.of_file(model, data_of(trained_model.exported.config, file, ())), Labelled.of_study(model, None, Cache.none())
+    given, own = (
+        Labelled.of_file(model, data_of(train_config(trained_model.exported.config), file, ())),
+        Labelled.of_study(model, None, Cache.none()),
+    )
     found = [conversion._measured(model, model.outputs(one.examples, one.rows), one.targets).metrics for one in (given, own)]
     assert found[0] == pytest.approx(found[1], rel=1e-4) and not given.unused
 
@@ -154,12 +158,12 @@ def test_rows_that_cannot_be_measured_are_named(trained: Train, tmp_path: Path) 
     trained_model, file = trained("text_classification"), tmp_path / "labelled.csv"
     model = ExportedModel.read(trained_model.folder, trained_model.exported.facts, HOST)
     file.write_text("text,label\nw5,yes\n,no\nw4,maybe\nw4,\n")
-    found = Labelled.of_file(model, data_of(trained_model.exported.config, file, ()))
+    found = Labelled.of_file(model, data_of(train_config(trained_model.exported.config), file, ()))
     assert len(found.rows) == 1 and [one.partition(":")[0] for one in found.unused] == ["line 3", "line 4", "line 5"]
     assert "maybe" in found.unused[1]
     file.write_text("text,label\nw4,maybe\n")
     with pytest.raises(UnfitData, match=r"no row of labelled\.csv can be used: line 2"):
-        Labelled.of_file(model, data_of(trained_model.exported.config, file, ()))
+        Labelled.of_file(model, data_of(train_config(trained_model.exported.config), file, ()))
 
 
 def test_too_many_examples_for_the_metric_are_refused(trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

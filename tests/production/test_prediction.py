@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from service.cli.console import FaultyFile
 from service.cli.predicting import data_of
+from tests.narrowed import trained as train_config
 from tests.production.conftest import METRICS, Row, Train, Trained
 from trainer.data.examples import UnfitData
 from trainer.models import UnfitModel
@@ -31,7 +32,7 @@ Predicted = Sequence[tuple[Row, Mapping[str, Any]]]
 def lines_of(model: Trained, file: Path, *fields: str) -> list[Mapping[str, Any]]:
     """The answers to the file, between the first line and the last one."""
     found = ExportedModel.read(model.folder, model.exported.facts, HOST)
-    return list(predict(found, data_of(model.exported.config, file, fields)))[1:-1]
+    return list(predict(found, data_of(train_config(model.exported.config), file, fields)))[1:-1]
 
 
 def predicted(model: Trained, part: str, tmp_path: Path) -> Predicted:
@@ -39,7 +40,7 @@ def predicted(model: Trained, part: str, tmp_path: Path) -> Predicted:
     file = model.table(tmp_path / f"{part}.csv", rows, model.column)
     if model.column == "path":
         for row in rows:
-            shutil.copy(Path(model.exported.config.data.path).parent / row["path"], tmp_path)
+            shutil.copy(Path(train_config(model.exported.config).data.path).parent / row["path"], tmp_path)
     lines = lines_of(model, file)
     assert [line["place"]["line"] for line in lines] == list(range(2, len(rows) + 2))
     return list(zip(rows, lines, strict=True))
@@ -79,7 +80,7 @@ def test_predictions_give_the_metrics_of_the_run(trained: Train, task: str, tmp_
 def test_a_model_of_each_method_is_complete_in_its_folder(trained: Train, method: str, tmp_path: Path) -> None:
     values = {"prompt_tokens": 3} if method == "prompt" else {}
     model = trained("text_classification", method=method, epochs=2, **values)
-    assert not Path(model.exported.config.model.name).exists()
+    assert not Path(train_config(model.exported.config).model.name).exists()
     assert model.finished.test is not None
     found = metrics_of(model, predicted(model, "test", tmp_path))
     assert found["accuracy"] == model.finished.test.metrics["accuracy"]
@@ -124,7 +125,7 @@ def test_the_command_writes_a_line_for_each_row_and_names_those_that_cannot_be_r
 
 
 def test_images_of_a_folder_are_found_at_any_depth_and_damaged_ones_are_named(trained: Train, tmp_path: Path) -> None:
-    model, source = trained("image_multilabel"), Path(trained("image_multilabel").exported.config.data.path).parent
+    model, source = trained("image_multilabel"), Path(train_config(trained("image_multilabel").exported.config).data.path).parent
     (tmp_path / "a/b").mkdir(parents=True)
     for number, name in enumerate(("top.png", "a/one.png", "a/b/two.png")):
         shutil.copy(source / f"{number}.png", tmp_path / name)
@@ -143,7 +144,7 @@ def test_images_of_a_folder_are_found_at_any_depth_and_damaged_ones_are_named(tr
 
 def test_a_table_of_images_may_name_its_columns_and_missing_files_are_rows_with_an_error(trained: Train, tmp_path: Path) -> None:
     model = trained("image_regression")
-    shutil.copy(Path(model.exported.config.data.path).parent / "0.png", tmp_path)
+    shutil.copy(Path(train_config(model.exported.config).data.path).parent / "0.png", tmp_path)
     (tmp_path / "new.csv").write_text("photo\n0.png\ngone.png\n\nx.txt\n0.png\n")
     first, gone, other, again = lines_of(model, tmp_path / "new.csv", "columns.path=photo")
     assert first["prediction"] == pytest.approx(again["prediction"], rel=1e-6) and first["place"] == {"line": 2, "path": "0.png"}
@@ -152,7 +153,7 @@ def test_a_table_of_images_may_name_its_columns_and_missing_files_are_rows_with_
 
 def test_names_of_files_that_are_not_utf_8_are_written_with_escapes(trained: Train, tmp_path: Path) -> None:
     model = trained("image_classification")
-    shutil.copy(Path(model.exported.config.data.path).parent / "0.png", tmp_path / os.fsdecode(b"a\xff.png"))
+    shutil.copy(Path(train_config(model.exported.config).data.path).parent / "0.png", tmp_path / os.fsdecode(b"a\xff.png"))
     for out in (tmp_path / "out.csv", tmp_path / "out.jsonl"):
         code, _, err = thaw("predict", model.folder, tmp_path, "--out", out)
         assert code == 0, err
@@ -229,7 +230,7 @@ def test_an_output_that_is_not_finite_is_an_error_of_its_row(trained: Train, cop
         safetensors.torch.save_file(tensors, copied / "model.safetensors", opened.metadata())
     found = ExportedModel.read(copied, model.exported.facts, HOST)
     file = model.table(tmp_path / "new.csv", model.of("test")[:2], "text")
-    lines = list(predict(found, data_of(model.exported.config, file, ())))[1:-1]
+    lines = list(predict(found, data_of(train_config(model.exported.config), file, ())))[1:-1]
     assert [(line["prediction"], line["error"]) for line in lines] == [(None, NOT_FINITE)] * 2
 
 
@@ -239,7 +240,7 @@ def test_bad_input_is_refused_with_its_field(trained: Train, tmp_path: Path) -> 
         lines_of(model, tmp_path / "gone.csv")
     assert error.value.code == "missing_data"
     with pytest.raises(FaultyFile, match="#/data/texts"):
-        data_of(model.exported.config, tmp_path / "new.csv", ["texts=review"])
+        data_of(train_config(model.exported.config), tmp_path / "new.csv", ["texts=review"])
     with pytest.raises(UnfitData, match="is none of"):
         lines_of(model, tmp_path)
 

@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces import Params, SearchSpace
 from service.domain.records import Trial
 from service.domain.samplers import NoPruner, Tpe
-from service.domain.spec import Budget, Objective, StudySpec
+from service.domain.spec import Budget, Objective, StudySpec, TrainingStudy
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision, StudySearch, Suggestion
 from trainer.protocol import FailureReason
@@ -25,7 +25,7 @@ EXAMPLE: dict[str, Any] = {
 def study_spec(
     space: Mapping[str, Any] = EXAMPLE, sampler: Any = None, pruner: Any = None, metric: str = "accuracy", epochs: int = 8
 ) -> StudySpec:
-    return StudySpec(
+    return TrainingStudy(
         name="a study",
         task="image_classification",
         data=ImageData(path="data"),

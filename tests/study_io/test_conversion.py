@@ -17,6 +17,7 @@ from service.domain.text import clean
 from service.search.optuna_import import read_database, search_of
 from service.study_io.conversion import Converted, convert
 from service.study_io.other_tools import read
+from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of, specs
 
 WANDB = """
@@ -307,10 +308,15 @@ def test_an_optuna_study(tmp_path: Path) -> None:
     assert {"momentum", "learning_rate"} <= names(found.changed)
 
 
-@pytest.mark.parametrize("task", sorted(specs()))
+@pytest.mark.parametrize("task", sorted(name for name, spec in specs().items() if not isinstance(spec, ExternalRunner)))
 @pytest.mark.parametrize("text", [WANDB, RAY, KATIB])
 def test_every_task_accepts_what_is_converted(text: str, task: str) -> None:
     checked(converted(text, task))
+
+
+def test_names_of_a_script_are_not_converted() -> None:
+    with pytest.raises(InvalidInput, match="keep their names"):
+        converted(WANDB, "script")
 
 
 NUMBERS = st.one_of(

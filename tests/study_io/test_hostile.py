@@ -140,7 +140,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "a time of another kind": (partial(put, 2, "queued_at", 1e300), "#/line 2/queued_at", "value_error"),
     "NUL in a text": (partial(put, 2, "detail", "a\0b"), "#/line 2/detail", "invalid_text"),
     "half a surrogate": (partial(put, 2, "worker", "\ud800"), "#/line 2/worker", "invalid_text"),
-    "NUL in a metric's name": (lambda all: all[1]["metrics"].update({"a\0": 1.0}), "#/line 2/metrics/a\0/[key]", "string_pattern_mismatch"),
+    "NUL in a metric's name": (lambda all: all[1]["metrics"].update({"a\0": 1.0}), "#/line 2/metrics/a\0", "string_pattern_mismatch"),
     "a number that is too large": (partial(put_result, "n", 2**70), "#/line 2/result/n", "too_large"),
     "a word for seconds": (partial(put_result, "train_seconds", "1.0"), "#/line 2/result/train_seconds", "float_type"),
     "a word for lanes": (partial(put_result, "reuse", {"pixels": "decoded", "lanes": "2"}), "#/line 2/result/reuse/lanes", "int_type"),

@@ -27,6 +27,7 @@ from service.settings import Settings
 from service.store import Store, queries
 from service.study_io.import_ import sound
 from service.web.app import create_app
+from tests.narrowed import training
 from tests.operations.driving import claim_one
 from tests.study_io.luggage import exported, imported
 from tests.tasks.regression.spec import NumberInfo, NumberTrainConfig
@@ -172,7 +173,7 @@ def test_documents_are_checked_by_the_task(tmp_path: Path, client: TestClient) -
     table.write_text("size,rent\n" + "".join(f"{size},{10 * size}\n" for size in range(30, 130)))
     data = {"path": str(table), "target": "rent", "test": 0.2}
     spec = checked_study({**DOCUMENT, "data": data}, ())
-    assert spec.data.model_dump()["target"] == "rent"
+    assert training(spec).data.model_dump()["target"] == "rent"
     with pytest.raises(InvalidInput) as refused:
         parse_study({**DOCUMENT, "data": {"path": "rents.csv"}, "preset": "image_head", "fixed": {"image_size": 64}})
     assert {(fault.pointer, fault.code) for fault in refused.value.faults} >= {
@@ -191,6 +192,7 @@ def test_documents_are_checked_by_the_task(tmp_path: Path, client: TestClient) -
         "ImageMultilabelInfo",
         "ImageRegressionInfo",
         "NumberInfo",
+        "ScriptInfo",
         "TextClassificationInfo",
         "TextMultilabelInfo",
         "TextRegressionInfo",

@@ -4,6 +4,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from service.domain.spec import StudySpec
+from tests.narrowed import training
 from trainer.configuration import TrainConfig
 from trainer.protocol import Finished, Scores
 from trainer.tasks import registry
@@ -28,7 +29,7 @@ def test_a_document_becomes_the_model_of_its_task(named: dict[str, str]) -> None
     config = TrainConfig.model_validate({"data": DATA, "model": MODEL, "image_size": 32, **named})
     assert isinstance(config, ImageClassificationConfig) and config.image_size == 32
     study = StudySpec.model_validate({**STUDY, **named})
-    assert type(study) is StudySpec.of_task("image_classification") and isinstance(study.data, ImageData)
+    assert type(study) is StudySpec.of_task("image_classification") and isinstance(training(study).data, ImageData)
 
 
 def test_calling_a_family_gives_the_model_of_the_task() -> None:

@@ -12,6 +12,7 @@ from service.domain.states import StudyState, TrialState
 from service.inspection import checked_study
 from service.operations import Searches, Write
 from service.store import Store, queries
+from tests.narrowed import trained as train_config
 from tests.operations.driving import claim_trials
 from trainer.cache import Cache
 from trainer.loop import train
@@ -36,7 +37,7 @@ def document(path: Path, batch_size: Any) -> dict[str, Any]:
 
 
 def run(store: Store, claim: Claim) -> Failed | Finished:
-    *_, last = train(claim.spec.config_for(claim.params, claim.lease.number), device=CPU)
+    *_, last = train(train_config(claim.spec.config_for(claim.params, claim.lease.number)), device=CPU)
     assert isinstance(last, Failed | Finished)
     assert operations.record(store, [Write(claim.lease, outcome=last)]) == []
     return last
@@ -46,7 +47,7 @@ def test_a_batch_of_one_image_is_an_outcome_of_its_trial_and_the_study_goes_on(e
     store = embedded_store
     spec = checked_study(document(paint(), [1, 16]))
     study = operations.create_study(store, spec)
-    found = inspect(spec.check_config(), CPU, Cache.none(), spec.check_batch_sizes())
+    found = inspect(train_config(spec.check_config()), CPU, Cache.none(), spec.check_batch_sizes())
     operations.pass_check(store, study.id, found.facts, found.manifest)
     searches = Searches()
     ended = {}
@@ -66,4 +67,4 @@ def test_a_batch_of_one_image_is_an_outcome_of_its_trial_and_the_study_goes_on(e
 def test_a_space_of_which_nothing_can_be_trained_fails_its_check(paint: Any) -> None:
     spec = checked_study(document(paint(), [1]))
     with pytest.raises(Infeasible, match="batch_size 1 is too small for mobilenet_v2 at 32 pixels"):
-        inspect(spec.check_config(), CPU, Cache.none(), spec.check_batch_sizes())
+        inspect(train_config(spec.check_config()), CPU, Cache.none(), spec.check_batch_sizes())

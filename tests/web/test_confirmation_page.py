@@ -14,6 +14,7 @@ from service.domain.budgets import parse_budget_change
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, MetricReport
 from service.store import queries
+from tests.narrowed import training
 from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import Served
@@ -346,7 +347,7 @@ def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_l
     page.get_by_role("button", name="Create the study").click()
     expect(page).to_have_url(re.compile("/studies/confirmed-by-form$"))
     spec = live_lab.store.read(queries.find_study, "confirmed-by-form").spec
-    assert spec.confirm is not None and (spec.confirm.top, spec.confirm.seeds, spec.data.test) == (2, 5, 0.2)
+    assert spec.confirm is not None and (spec.confirm.top, spec.confirm.seeds, training(spec).data.test) == (2, 5, 0.2)
 
 
 def test_the_pruning_is_looked_back_on_when_it_is_unfolded(page: Page, live_lab: Laboratory) -> None:

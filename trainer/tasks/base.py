@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from trainer.configuration import DataConfig, DatasetInfo, Direction, Hyperparameters, Part, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, Direction, Part, TrainConfig
 from trainer.targets.examples import NamedExample
 
 if TYPE_CHECKING:  # torch and numpy take long to import, and the server does without torch
@@ -131,8 +131,8 @@ class TaskSpec(Protocol):
         ...
 
     @property
-    def Hyperparameters(self) -> type[Hyperparameters]:
-        """The model of the hyperparameters that a study may vary or fix."""
+    def Hyperparameters(self) -> type[BaseModel]:
+        """The model of the hyperparameters that a study may vary or fix, a subclass of `trainer.configuration.Hyperparameters`."""
         ...
 
     @property

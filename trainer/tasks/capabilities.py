@@ -71,6 +71,20 @@ class Spellings:
 
 
 @runtime_checkable
+class ExternalRunner(Protocol):
+    """Capability of a TaskSpec without a half with torch: another process runs its trials, in place of the trainer.
+
+    Its studies may give any names to parameters and metrics, and its trials run one at a time. `TaskSpec.Hyperparameters` and `metrics`
+    are empty.
+    """
+
+    @property
+    def runner(self) -> str:
+        """The module of that process, `python -m MODULE`. It imports no torch and has the protocol of `trainer.protocol`."""
+        ...
+
+
+@runtime_checkable
 class OtherNames(Protocol):
     """Capability of a TaskSpec: names for the translation of other tools' documents."""
 

@@ -18,12 +18,13 @@ SHIPPED: Mapping[str, str] = {
     "text_classification": "trainer.tasks.text_classification",
     "text_regression": "trainer.tasks.text_regression",
     "text_multilabel": "trainer.tasks.text_multilabel",
+    "script": "trainer.tasks.script",
 }
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(
     {
-        "device_memory", "environment", "epochs", "evidence", "kind", "lane", "metrics", "pace", "peak_memory", "report", "reuse", "step",
-        "test", "train_seconds", "trainable",
+        "curve", "device_memory", "environment", "epochs", "evidence", "kind", "lane", "metrics", "pace", "peak_memory", "report", "reuse",
+        "step", "test", "train_seconds", "trainable",
     }
 )  # fmt: skip
 """Names that no field of a report may have: results store the report's fields beside these fields."""

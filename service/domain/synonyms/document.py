@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from search_spaces import Fault, Path
-from service.domain.spec import StudySpec
+from service.domain.spec import TrainingStudy
 from service.domain.synonyms.names import (  # fmt: skip
     BUDGET,
     DATA_PARTS,
@@ -45,7 +45,8 @@ from service.domain.synonyms.sections import (
     parameter,
 )
 from trainer.configuration import FIRST_TASK
-from trainer.tasks.registry import specs
+from trainer.tasks.capabilities import ExternalRunner
+from trainer.tasks.registry import spec_of, specs
 
 MOST_TEXT = 16_000  # characters of the lines quoted in all faults of one document
 
@@ -59,8 +60,13 @@ class Translation:
 
 
 def translate(document: Mapping[str, Any]) -> Translation:
-    """Replace recognised names and spellings. Other entries stay unchanged, so that the validator reports them."""
-    if len(document) > MOST_ENTRIES:
+    """Replace recognised names and spellings. Other entries stay unchanged, so that the validator reports them.
+
+    Nothing is replaced where parameters may have any name.
+    """
+    task = document.get("task")
+    free = isinstance(task, str) and task in specs() and isinstance(spec_of(task), ExternalRunner)
+    if free or len(document) > MOST_ENTRIES:
         return Translation(dict(document), [])
     return _Translator(document).run()
 
@@ -86,10 +92,10 @@ class _Translator:
 
     def run(self) -> Translation:
         for name, value in self.source.items():  # entries with correct names first: they take precedence over translated ones
-            if name in StudySpec.model_fields:
+            if name in TrainingStudy.model_fields:
                 self._section(name, value, (name,))
         for name, value in self.source.items():
-            if name not in StudySpec.model_fields:
+            if name not in TrainingStudy.model_fields:
                 self._unknown_entry(name, value, (name,))
         self._complete_objective()
         return Translation(self.result, [*self._faults(), *self.drops])
@@ -213,8 +219,8 @@ class _Translator:
         """A section around the whole study, such as Katib's `spec`."""
         if key(name) not in WRAPPERS or not isinstance(value, dict) or len(value) > MOST_ENTRIES or len(path) > 2:
             return False
-        for inner in sorted(value, key=lambda one: one not in StudySpec.model_fields):
-            if inner in StudySpec.model_fields and inner not in self.result:
+        for inner in sorted(value, key=lambda one: one not in TrainingStudy.model_fields):
+            if inner in TrainingStudy.model_fields and inner not in self.result:
                 before = len(self.moves)
                 self._section(inner, value[inner], (*path, inner))
                 del self.moves[before:]  # one fault with the line of the whole section replaces those of its entries
@@ -329,7 +335,7 @@ def _section_like(name: str) -> str | None:
 
 @cache
 def _by_key() -> Mapping[str, str]:
-    return {key(name): name for name in StudySpec.model_fields}
+    return {key(name): name for name in TrainingStudy.model_fields}
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from search_spaces import Path
 from service.domain.samplers import Pruner, Sampler
-from service.domain.spec import Budget, Confirm, Limits, Objective, StudySpec
+from service.domain.spec import Budget, Confirm, Limits, Objective, TrainingStudy
 from trainer.configuration import TrainConfig
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import OtherNames, Spellings
@@ -273,7 +273,7 @@ def _text(ours: Names, text: str, name: str) -> str:
 @cache
 def _known_texts(ours: Names) -> frozenset[str]:
     """All texts that a quoted line may repeat: names of fields, and their known values."""
-    models: Iterable[Any] = (StudySpec, Budget, Limits, Objective, Confirm)
+    models: Iterable[Any] = (TrainingStudy, Budget, Limits, Objective, Confirm)
     names = {name for model in models for name in model.model_fields} | {*ours.data_fields, *ours.model_fields, *ours.parameters}
     parameter = {"type", "low", "high", "log", "step", "choices", "when", "float", "int", "categorical"}
     values = {value for spellings in ours.words.values() for value in spellings.values()}

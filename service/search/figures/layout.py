@@ -17,7 +17,6 @@ from search_spaces.parameters import contains
 from service.domain.records import TrialSummary
 from service.domain.spec import StudySpec
 from trainer.tasks.base import Metric
-from trainer.tasks.registry import spec_of
 
 LONGEST = 40  # characters of a choice's label; a choice may have 256
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -117,7 +116,7 @@ class FigureData:
     @property
     def measure(self) -> Metric:
         """The objective's range and unit."""
-        return spec_of(self.spec.task).metrics[self.metric]
+        return self.spec.measure
 
     @property
     def maximizes(self) -> bool:

@@ -39,6 +39,7 @@ from service.store.queries.trials import (
     changed_trials,
     confirmation_trials,
     count_confirmation_trials,
+    curve_digests,
     curves,
     find_claim,
     find_trial,
@@ -61,6 +62,7 @@ from service.store.queries.workers import (
     device_waits,
     find_worker,
     is_draining,
+    script_folders,
     stale_leases,
     trials_by_worker,
     unavailabilities,
@@ -71,12 +73,12 @@ from service.store.queries.workers import (
 )
 
 __all__ = [
-    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput", "DeviceWait",
-    "WaitingTrial", "attempts", "best_trial", "best_trials", "blocked_workers", "candidate", "candidates", "changed_since",
+    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput",
+    "DeviceWait", "WaitingTrial", "attempts", "best_trial", "best_trials", "blocked_workers", "candidate", "candidates", "changed_since",
     "changed_trials", "completed_since", "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts",
-    "curves", "device_waits", "events_after", "find_answer", "find_claim", "find_study", "find_trial", "find_worker", "identity",
-    "is_being_imported", "is_draining", "last_events", "log_chunks", "manifest", "metric_names", "metrics", "reports_between",
-    "running_best", "running_leases", "saved_seconds", "session_key", "stale_leases", "studies", "study_progress", "table_rows",
-    "throughput", "totals", "trials", "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered", "unavailabilities",
-    "unchecked_study", "unknown_leases", "waiting_for_device", "workers", "workers_with_device",
+    "curve_digests", "curves", "device_waits", "events_after", "find_answer", "find_claim", "find_study", "find_trial", "find_worker",
+    "identity", "is_being_imported", "is_draining", "last_events", "log_chunks", "manifest", "metric_names", "metrics", "reports_between",
+    "running_best", "running_leases", "saved_seconds", "script_folders", "session_key", "stale_leases", "studies", "study_progress",
+    "table_rows", "throughput", "totals", "trials", "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered",
+    "unavailabilities", "unchecked_study", "unknown_leases", "waiting_for_device", "workers", "workers_with_device",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -126,9 +126,9 @@ UNCHECKED = (
 )
 
 
-def unchecked_study(tx: Transaction, without: Collection[str] = ()) -> Study | None:
-    """The oldest active study whose data and weights have to be checked, except those with an id in `without`."""
-    return next((one for _, one in readable(tx.execute(UNCHECKED)) if one.id not in without), None)
+def unchecked_study(tx: Transaction, accepts: Callable[[Study], bool] = lambda study: True) -> Study | None:
+    """The oldest active study that has to be checked and that `accepts` returns True for."""
+    return next((one for _, one in readable(tx.execute(UNCHECKED)) if accepts(one)), None)
 
 
 def _candidates(*conditions: ColumnElement[bool]) -> Select[Any]:

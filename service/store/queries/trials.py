@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 
+from service.domain.effects import CurveDigest
 from service.domain.errors import ClaimNotFound, StudyNotFound, TrialNotFound
 from service.domain.records import (
     CONFIRMATION,
@@ -34,7 +35,6 @@ from service.store.engine import Transaction
 from service.store.queries.studies import find_study, group_size, reported_number
 from service.store.rows import lease_of, metric_of, study_of, trial_of
 from service.store.schema import VISIBLE, attempt, log, metric, study, trial
-from trainer.configuration import TrainConfig
 from trainer.tasks.registry import report_fields
 
 TrialSort = Literal[
@@ -393,7 +393,7 @@ def _recorded_trial(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTria
         state=state,
         value=row.value,
         step=row.step,
-        epochs=max(row.step, epochs_of(spec, row.params)),
+        epochs=max(row.step, spec.last_step_of(row.params)),
         ended=row.changed if state.terminal else None,
         duplicate_of=row.duplicate_of,
         shared=f"{row.worker} {row.started_at}" if shared else None,
@@ -401,9 +401,12 @@ def _recorded_trial(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTria
     )
 
 
-def epochs_of(spec: StudySpec, params: Mapping[str, Any]) -> int:
-    """The configured number of epochs of a trial with these parameters."""
-    return int({**spec.fixed, **params}.get("epochs", TrainConfig.model_fields["epochs"].default))
+def curve_digests(tx: Transaction, study_id: str, most: int) -> list[CurveDigest]:
+    """The newest complete trials of the search that recorded a digest of their curve."""
+    digest = trial.c.result["curve"].as_string()
+    complete = (trial.c.study_id == study_id) & (trial.c.state == TrialState.COMPLETE) & trial.c.round.is_(None) & digest.is_not(None)
+    query = select(trial.c.number, trial.c.params, digest).where(complete, trial.c.duplicate_of.is_(None))
+    return [CurveDigest(*row) for row in reversed(tx.execute(query.order_by(trial.c.number.desc()).limit(most)).all())]
 
 
 def _recorded_reports(tx: Transaction, study: Study) -> RecordedReports:

@@ -67,6 +67,12 @@ def count_live(tx: Transaction) -> int:
     return int(tx.execute(live).scalar_one())
 
 
+def script_folders(tx: Transaction) -> list[tuple[str, ...]]:
+    """The folders in which each live worker runs scripts. See `count_live`."""
+    found = tx.execute(select(worker.c.scripts).where(ALIVE, worker.c.seen_at > time.time() - SILENT_SECONDS))
+    return [tuple(row.scripts or ()) for row in found]
+
+
 def blocked_workers(tx: Transaction) -> list[Worker]:
     """The live workers that have no slot, because they can use none of their devices. See `count_live`."""
     blocked = select(worker).where(ALIVE, worker.c.slots == 0, worker.c.seen_at > time.time() - SILENT_SECONDS).order_by(worker.c.id)

@@ -35,7 +35,7 @@ function readTasks() {
   return tasks;
 }
 
-const UNKNOWN = { example: "example", metrics: {}, report: [], module: null, input_module: null }; // for a task that is not installed on the server any more
+const UNKNOWN = { example: "example", external: false, metrics: {}, report: [], module: null, input_module: null }; // for a task that is not installed on the server any more
 
 // Resolves to the response after setting `task`, the description of the study's task, on each study that `studiesOf` returns.
 async function withTasks(asked, studiesOf) {

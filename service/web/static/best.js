@@ -8,7 +8,7 @@ import { worthFigures } from "./confirmation/worth.js";
 import { at, byId, el, pathParts } from "./dom.js";
 import { metric, scalar } from "./format.js";
 import { follow } from "./live.js";
-import { examples, measureOf, objectiveOf } from "./measures.js";
+import { examples, measureIn, objectiveOf } from "./measures.js";
 import { phaseMark, showNotice } from "./parts.js";
 import { renew } from "./renew.js";
 import { environmentFacts } from "./trial/record.js";
@@ -73,10 +73,10 @@ function searchFigures() {
   const measure = objectiveOf(study);
   const others = Object.entries(metrics).filter(([name]) => name !== objective.metric && name !== "lr");
   return [
-    figure(`Measured ${objective.metric}`, metric(measure, value), measure.share ? `on validation ${examples(study)}, one run` : "one run"),
+    figure(`Measured ${objective.metric}`, metric(measure, value), measure.share && !study.task.external ? `on validation ${examples(study)}, one run` : "one run"),
     figure("Uplift", ...uplift(study, exported, baseline)),
     from(null),
-    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(measureOf(study.task, name), other)}`))), ""),
+    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(measureIn(study, name), other)}`))), ""),
   ];
 }
 

@@ -10,11 +10,19 @@ export function measureOf(task, name) {
   return { name, direction, low: low ?? -Infinity, high: high ?? Infinity, unit, share: unit === "share", additive };
 }
 
-export const objectiveOf = (study) => measureOf(study.task, study.spec.objective.metric);
+// The measure of a metric in the study. The study itself defines an objective that its task does not know.
+export function measureIn({ task, spec: { objective } }, name) {
+  const measure = measureOf(task, name);
+  if (name !== objective.metric || known(task.metrics, name)) return measure;
+  const [low, high] = objective.range ?? [-Infinity, Infinity];
+  return { ...measure, direction: objective.direction, low, high };
+}
+
+export const objectiveOf = (study) => measureIn(study, study.spec.objective.metric);
 
 // The common measure of a metric in several studies; without direction and unit if the studies differ in them.
 export function commonMeasure(studies, name) {
-  const [first, ...others] = studies.map((study) => measureOf(study.task, name));
+  const [first, ...others] = studies.map((study) => measureIn(study, name));
   return others.every((one) => one.direction === first.direction && one.unit === first.unit) ? first : measureOf({ metrics: {} }, name);
 }
 
@@ -29,5 +37,11 @@ export function inOrder(task, names, objective) {
 export const examples = (study) => `${study.task.example}s`;
 export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
-// The verdict with the fields that its texts need: the measure of the objective, and the noun for an example.
-export const worded = (verdict, study) => verdict && { ...verdict, measure: objectiveOf(study), example: study.task.example };
+// What a study is about, as [term, value]: model and data, or command and folder of a script.
+export const subject = ({ model, data, command, workdir }) => (command ? [["Command", command.join(" ")], ["Folder", workdir]] : [["Model", model.name], ["Data", data.path]]);
+
+// Where runs are scored, as a phrase: a script chooses its data itself, so that nothing is known of it.
+export const onTest = ({ external, example }) => (external ? "with fresh seeds" : `on the test ${example}s`);
+
+// The verdict with the fields that its texts need: the measure of the objective, the noun for an example, and whether it is of scripts.
+export const worded = (verdict, study) => verdict && { ...verdict, measure: objectiveOf(study), example: study.task.example, external: study.task.external };

@@ -233,13 +233,17 @@ async function start() {
   const known = kept();
   const [tasks, { presets }, copied] = await Promise.all([listTasks(), listSpaces(), from && !known ? getStudy(from) : null]);
   usualTask = tasks[0].name;
+  const formed = tasks.filter(({ external }) => !external); // a study of a script is written as a file
+  if (copied && !formed.some(({ name }) => name === copied.spec.task)) {
+    throw new Error("This study runs a script, for which there is no form. Change its file, and create it with `thaw study create FILE`.");
+  }
   const wanted = known ? known.document.task : (copied?.spec.task ?? asked.get("task"));
-  await learn(tasks.some(({ name }) => name === wanted) ? wanted : usualTask);
+  await learn(formed.some(({ name }) => name === wanted) ? wanted : usualTask);
   const own = (preset) => Object.keys(preset.search_space).every((name) => Object.hasOwn(context.hyperparameters, name));
   context.presets = presets.filter(own);
   draft = new Draft(known?.document ?? firstDocument(copied?.spec), changed);
   context.draft = draft;
-  context.tasks = from ? [] : tasks.map(({ name }) => name);
+  context.tasks = from ? [] : formed.map(({ name }) => name);
   if (!known && !from) draft.document.baseline = usualBaseline();
   made = known?.made ?? made;
   showAll = known?.told ?? Boolean(from);

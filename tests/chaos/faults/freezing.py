@@ -65,8 +65,8 @@ def install() -> None:
     Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign, assignment]
     claim, record, heartbeat = StoreClient.claim, StoreClient.record, StoreClient.heartbeat
 
-    def claiming(self: StoreClient, device_bytes: int = 0) -> list[Claim]:
-        claims = claim(self, device_bytes)
+    def claiming(self: StoreClient, device_bytes: int = 0, *, trains: bool = True) -> list[Claim]:
+        claims = claim(self, device_bytes, trains=trains)
         freezer.at("after the claim", [one.lease for one in claims])
         return claims
 

@@ -5,7 +5,7 @@ What the control plane could not write for want of room is noted.
 
 import errno
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 
 from service import operations
 from service.domain.errors import DiskFull
-from service.domain.records import Claim, Lease
+from service.domain.records import Claim, Lease, Study
 from service.operations import Searches, Write
 from service.store import Store
 from tests.chaos.faults import toy_full_disk
@@ -45,10 +45,15 @@ def install() -> None:
             raise
 
     def claiming(
-        store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+        store: Store,
+        searches: Searches,
+        worker: str,
+        lane_bytes: int,
+        accepts: Callable[[Study], bool] = lambda study: True,
+        device_bytes: int = 0,
     ) -> list[Claim]:
         try:
-            return claim(store, searches, worker, lane_bytes, without, device_bytes)
+            return claim(store, searches, worker, lane_bytes, accepts, device_bytes)
         except DiskFull:
             note("no room", number=None, outcome="claim")
             raise

@@ -1,8 +1,8 @@
 """A trial that ran out of memory is claimed again by the device on which it did."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 
-from service.domain.records import Claim
+from service.domain.records import Claim, Study
 from service.operations import Searches
 from service.store import Store
 
@@ -15,8 +15,13 @@ def plant() -> None:
     claim_together = operations.claim_together
 
     def on_any_device(
-        store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+        store: Store,
+        searches: Searches,
+        worker: str,
+        lane_bytes: int,
+        accepts: Callable[[Study], bool] = lambda study: True,
+        device_bytes: int = 0,
     ) -> list[Claim]:
-        return claim_together(store, searches, worker, lane_bytes, without, max(device_bytes, 2**62))
+        return claim_together(store, searches, worker, lane_bytes, accepts, max(device_bytes, 2**62))
 
     operations.claim_together = on_any_device

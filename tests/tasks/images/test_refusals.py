@@ -8,6 +8,7 @@ import torch
 
 from service.domain.errors import InvalidInput
 from service.inspection import checked_study
+from tests.narrowed import training
 from tests.tasks.images.conftest import Table
 from trainer.cache import Cache
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
@@ -95,7 +96,8 @@ def test_a_table_without_the_column_is_refused_with_the_usual_name(labels: Table
     path.write_text(path.read_text().replace("path,target", "path,labels", 1))
     pointer, code, text, _ = refused("image_multilabel", path)
     assert (pointer, code) == ("#/data/path", "missing_column") and "data.columns: {target: labels}" in text
-    assert checked_study(study("image_multilabel", path, columns={"target": "labels"})).data.model_dump()["columns"]["target"] == "labels"
+    spec = training(checked_study(study("image_multilabel", path, columns={"target": "labels"})))
+    assert spec.data.model_dump()["columns"]["target"] == "labels"
 
 
 @pytest.mark.parametrize(("target", "found"), [("blue", "one label only (blue)"), ("", "no label")])

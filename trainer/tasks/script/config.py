@@ -7,13 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from trainer.configuration import DatasetInfo, Frozen, ListingFacts, Part, Resolve, RunConfig, resolve_fields
+from trainer.configuration import DatasetInfo, Frozen, Part, Resolve, RunConfig, resolve_fields
 
+RUNNER = "trainer.scripts"
+"""The module that runs scripts, `python -m trainer.scripts --allow FOLDER ...`, in place of the trainer."""
 Value = StrictBool | StrictInt | FiniteFloat | StrictStr | None
 """A parameter's value."""
 MOST_FILES = 10_000  # whose digests are taken
+LISTED = 5  # names in a sentence
 CHECKPOINTS = "checkpoint"
 """The folder for a script's own checkpoints, beside the folders of the trial's attempts (`Run.checkpoint_folder`), which it survives."""
 REQUEUE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the run asks to be queued again
@@ -30,12 +44,6 @@ METRIC = re.compile(r"[^\s=\x00-\x1f\x7f]{1,64}\Z")
 RESERVED = ("THAW_", "SM_HP", "SM_MODEL_DIR", "SM_NUM_GPUS")
 
 
-def _argument(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("an argument has no NUL character; remove it")
-    return text
-
-
 def _inside(text: str) -> str:
     """Refuse a path that is not below the folder it is relative to."""
     path = PurePosixPath(text)
@@ -50,9 +58,16 @@ def _variable(name: str) -> str:
     return name
 
 
-def _metric(name: str) -> str:
+def metric_fault(name: str) -> str | None:
+    """Why this cannot be the name of a metric; None if it can."""
     if not METRIC.match(name):
-        raise ValueError("a metric has up to 64 characters without spaces and `=`; rename it")
+        return "a metric has 1 to 64 characters without spaces and `=`; rename it"
+    return f"{name} gives the step of the metrics beside it; name another metric" if name in STEP_METRICS else None
+
+
+def _source(name: str) -> str:
+    if name not in STEP_METRICS and (reason := metric_fault(name)) is not None:
+        raise ValueError(reason)
     return name
 
 
@@ -82,10 +97,10 @@ def _pattern(text: str) -> str:
     return text
 
 
-Argument = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_argument)]
+Argument = Annotated[str, Field(min_length=1, max_length=4096)]
 InnerPath = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_inside)]
 Variable = Annotated[str, AfterValidator(_variable)]
-MetricName = Annotated[str, AfterValidator(_metric)]
+MetricName = Annotated[str, AfterValidator(_source)]
 
 
 class MetricSource(Frozen):
@@ -128,28 +143,21 @@ class ProcessLimits(Frozen):
     )
 
 
-Phase = Literal["search", "confirm"]
+class Program(Frozen):
+    """The fields of a script that are the same for all trials of a study."""
 
-
-class ScriptConfig(RunConfig):
-    """The complete configuration of one run of a script."""
-
-    sections: ClassVar[tuple[str, ...]] = ("command", "program", "workdir", "files", "templates", "metrics", "environment", "steps")
-
-    task: Literal["script"] = "script"
-    seed: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="THAW_SEED of the script")
     command: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=1_000)] = Field(
         description="program and arguments, started without a shell in `workdir`. ${args} becomes --name=value for each parameter; also "
         "${args_no_hyphens}, ${args_no_boolean_flags}, ${args_json}, ${args_json_file}, ${envvar:NAME}, ${program}, ${interpreter}, ${env}"
     )
-    program: Argument | None = Field(default=None, description="what ${program} is in the command")
+    program: Argument | None = Field(default=None, validate_default=True, description="what ${program} is in the command")
     workdir: str = Field(min_length=1, max_length=4096, description="folder in which the command is started")
     files: Annotated[tuple[InnerPath, ...], Field(max_length=1_000)] = Field(
         default=(),
         description="files on which results depend, as paths or patterns such as src/**/*.py relative to workdir, besides those that "
         "the command and the templates name; a trial fails if one has changed since the study's check",
     )
-    templates: Annotated[Mapping[InnerPath, InnerPath], BeforeValidator(_templates), Field(max_length=100)] = Field(
+    templates: Annotated[Mapping[InnerPath, InnerPath], Field(max_length=100), BeforeValidator(_templates)] = Field(
         default_factory=dict,
         description="files in workdir with {{parameter}} in them, each with its path in THAW_OUT once the values are filled in; a mapping, "
         "or a list of {from, to}",
@@ -163,17 +171,35 @@ class ScriptConfig(RunConfig):
     steps: int | None = Field(
         default=None, ge=1, le=1_000_000, description="number of the last step that a script reports; pruners need it"
     )
+
+    @field_validator("command")
+    @classmethod
+    def _its_macros_are_known(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_unknown_macros(command)
+        return command
+
+    @field_validator("program")
+    @classmethod
+    def _it_is_given_if_used(cls, program: str | None, info: ValidationInfo) -> str | None:
+        if program is None and any("${program}" in argument for argument in info.data.get("command", ())):
+            raise ValueError("the command has ${program}; write what it is, such as program: train.py")
+        return program
+
+
+Phase = Literal["search", "confirm"]
+
+
+class ScriptConfig(RunConfig, Program):
+    """The complete configuration of one run of a script."""
+
+    task: Literal["script"] = "script"
+    seed: Annotated[int, Field(ge=0, le=2**53)] = Field(default=0, description="THAW_SEED of the script")
     limits: ProcessLimits = ProcessLimits()
     metric: MetricName = Field(description="name of the objective")
     params: Mapping[str, Value] = Field(description="value of each parameter of the search space and of `fixed` that applies")
     unset: tuple[str, ...] = Field(default=(), description="parameters of the study whose condition does not hold; null in templates")
     trial: int = Field(default=0, ge=0, description="number of the trial")
     phase: Phase = "search"
-
-    @model_validator(mode="after")
-    def _macros_are_known(self) -> Self:
-        refuse_unknown_macros(self.command, self.program)
-        return self
 
     @classmethod
     def resolved(cls, document: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
@@ -183,24 +209,25 @@ class ScriptConfig(RunConfig):
     def last_step(self) -> int:
         return self.steps or 1
 
+    def with_seed(self, seed: int) -> Self:
+        """The config of another run, as those of a confirmation."""
+        return self.model_copy(update={"seed": seed, "phase": "confirm"})
+
     @property
     def paths(self) -> tuple[str, ...]:
         return (self.workdir,)
 
 
-def refuse_unknown_macros(command: Sequence[str], program: str | None) -> None:
+def refuse_unknown_macros(command: Sequence[str]) -> None:
     """Raises ValueError for a macro that cannot be expanded."""
     known = ", ".join(f"${{{name}}}" for name in (*LIST_MACROS, *TEXT_MACROS, "envvar:NAME"))
-    for place, argument in enumerate(command, 1):
+    for place, argument in enumerate(command):
         for name in MACRO.findall(argument):
-            which = f"entry {place} of the command"
-            if name in LIST_MACROS and (argument != f"${{{name}}}" or place == 1):
-                raise ValueError(f"{which}: ${{{name}}} becomes several arguments; write it as an entry of its own, after the program")
-            if name == "program" and program is None:
-                raise ValueError(f"{which}: ${{program}} needs the field program; add it, such as program: train.py")
+            if name in LIST_MACROS and (argument != f"${{{name}}}" or place == 0):
+                raise ValueError(f"${{{name}}} becomes several arguments; write it as an entry of its own, after the program")
             variable = name.removeprefix("envvar:")
             if name not in (*LIST_MACROS, *TEXT_MACROS) and (variable == name or not VARIABLE.match(variable)):
-                raise ValueError(f"{which}: there is no such macro; write one of {known}")
+                raise ValueError(f"entry {place + 1} has a macro that does not exist; write one of {known}")
 
 
 class ScriptInfo(DatasetInfo):
@@ -212,7 +239,6 @@ class ScriptInfo(DatasetInfo):
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 over the paths and SHA-256s of the files")
     split: Literal[""] = ""
     weights_sha256: None = None
-    listing: ListingFacts | None = None
     files: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
         default_factory=dict, max_length=MOST_FILES, description="SHA-256 of each file, by its path relative to workdir"
     )
@@ -244,6 +270,12 @@ class ScriptInfo(DatasetInfo):
     def differences(self, now: "ScriptInfo") -> list[str]:
         """The files that differ, are missing, or are new, sorted."""
         return sorted(name for name in self.files.keys() | now.files.keys() if self.files.get(name) != now.files.get(name))
+
+    def differences_from(self, other: DatasetInfo) -> list[str]:
+        """The same as one phrase."""
+        changed = self.differences(other) if isinstance(other, ScriptInfo) else sorted(self.files)
+        more = f" and {len(changed) - LISTED} more" if len(changed) > LISTED else ""
+        return [f"the files {', '.join(changed[:LISTED])}{more}"] if changed else []
 
 
 def fingerprint_of(files: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ function warning(study) {
 function prospect(study, confirmation) {
   if (study.spec.confirm) return [study.phase === "none" ? "The study ended before its confirmation began." : (confirmation?.note ?? "")];
   const copy = el("a", { class: "changes", href: at(`/new?from=${encodeURIComponent(study.name)}`) }, "Copy this study");
-  return [`A study with a confirmation trains its best configurations and the baseline again with new seeds, and scores them on test ${examples(study)} that no trial has used. `, copy];
+  return [`A study with a confirmation trains its best configurations and the baseline again with new seeds${study.task.external ? "" : `, and scores them on test ${examples(study)} that no trial has used`}. `, ...(study.task.external ? [] : [copy])];
 }
 
 export function standing(study, confirmation) {

@@ -12,7 +12,7 @@ export function doubts(study, exported) {
   const measure = objectiveOf(study);
   const size = study.sizes?.validation ?? 0;
   return [
-    `Measured once, on ${plural(size, `validation ${study.task.example}`, `validation ${examples(study)}`)}, after ${plural(exported.reached.steps, "epoch", "epochs")} of one run with one seed. `,
+    `Measured once${study.task.external ? "" : `, on ${plural(size, `validation ${study.task.example}`, `validation ${examples(study)}`)}`}, after ${plural(exported.reached.steps, "epoch", "epochs")} of one run with one seed. `,
     measure.share && measure.additive && size ? `With this number of ${examples(study)}, one standard error of the ${measure.name} is ${chance(value, size).toFixed(2)} points.` : null,
   ].filter(Boolean);
 }

@@ -2,7 +2,7 @@
 
 import { el } from "../dom.js";
 import { bytes, count, duration, metric, percent, scalar } from "../format.js";
-import { capital, commonMeasure, examples, measureOf } from "../measures.js";
+import { capital, commonMeasure, examples, measureIn, subject } from "../measures.js";
 import { hasEnded } from "../trial/story.js";
 
 const head = (title, columns) => el("thead", {}, el("tr", {}, el("th", { scope: "col" }, title), columns.map((one) => el("th", { scope: "col", class: "number" }, one.letter))));
@@ -33,7 +33,7 @@ export function bestPlaces(values, direction) {
 // The trial's settings: its parameters, and the fixed values, model, weights and data of its study.
 function settings({ study, trial }) {
   const { spec } = study;
-  return new Map([...Object.entries(spec.fixed), ...Object.entries(trial.params), ["model", spec.model.name], ["weights", spec.model.weights ?? "none"], ["data", spec.data.path]]);
+  return new Map([...Object.entries(spec.fixed), ...Object.entries(trial.params), ...subject(spec).map(([name, value]) => [name.toLowerCase(), value]), ...(spec.model ? [["weights", spec.model.weights ?? "none"]] : [])]);
 }
 
 const shown = (value) => (value === undefined ? "default" : scalar(value));
@@ -59,7 +59,7 @@ export function resultsTable(columns, names) {
     const best = bestPlaces(values, commonMeasure(columns.map(({ study }) => study), name).direction);
     const objective = columns.every(({ study }) => study.spec.objective.metric === name);
     return row([name, objective ? el("span", { class: "quiet" }, " (objective)") : null], columns.map(({ study, trial }, index) =>
-      cell(Object.hasOwn(trial.metrics, name) && values[index] === null ? "not finite" : metric(measureOf(study.task, name), values[index]), best.has(index))));
+      cell(Object.hasOwn(trial.metrics, name) && values[index] === null ? "not finite" : metric(measureIn(study, name), values[index]), best.has(index))));
   };
   return table("Last value", columns, names.map(line));
 }

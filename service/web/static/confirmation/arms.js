@@ -1,6 +1,7 @@
 // The configurations (arms) of a confirmation: their order, marks and descriptions. `verdict` comes from `worded` in measures.js.
 
 import { metric, plural } from "../format.js";
+import { onTest } from "../measures.js";
 import { interval, level, middle } from "./estimates.js";
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -31,11 +32,11 @@ export function marksOf(verdict, arm) {
 }
 
 export function inWords(verdict, arm) {
-  const { measure, example } = verdict;
+  const { measure } = verdict;
   const mean = meanOf(arm);
   return [
     `Trial ${arm.trial}${marksOf(verdict, arm).map((mark) => `, ${mark}`).join("")}`,
-    mean === null ? "no completed run" : `${arm.mean ? middle(measure, arm.mean) : metric(measure, mean)} on the test ${example}s over ${plural(arm.test.length, "run", "runs")}`,
+    mean === null ? "no completed run" : `${arm.mean ? middle(measure, arm.mean) : metric(measure, mean)} ${onTest(verdict)} over ${plural(arm.test.length, "run", "runs")}`,
     arm.mean ? `${level(arm.mean)} ${interval(measure, arm.mean)}` : null,
     arm.searched === null ? null : `${metric(measure, arm.searched)} in the search`,
   ].filter(Boolean).join("; ");

@@ -4,6 +4,7 @@
 import { mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
 import { metric } from "../format.js";
+import { onTest } from "../measures.js";
 import { beyondWords } from "../range.js";
 import { trialAddress } from "../trials.js";
 import { inOrder, inWords, isRecommended, marksOf, meanOf } from "./arms.js";
@@ -86,7 +87,7 @@ function picture(verdict, study, width) {
   const bottom = top + rows + gap;
   const x = valueAxis(arms.flatMap(valuesOf), measure, left + 8, width - EDGE.right - 8, Math.max(2, Math.floor((width - left) / 95)));
   const topOf = (index) => top + index * height + (tied && index >= tied ? gap : 0);
-  return svg("svg", { viewBox: `0 0 ${width} ${bottom + EDGE.bottom}`, width, height: bottom + EDGE.bottom, role: "group", "aria-label": `${measure.name} on the test ${verdict.example}s, one row for each of ${arms.length} configurations` },
+  return svg("svg", { viewBox: `0 0 ${width} ${bottom + EDGE.bottom}`, width, height: bottom + EDGE.bottom, role: "group", "aria-label": `${measure.name} ${onTest(verdict)}, one row for each of ${arms.length} configurations` },
     tied ? svg("g", { class: "tied" },
       svg("rect", { x: 0.5, y: EDGE.top + 0.5, width: width - 1, height: GROUP + tied * height + 3, rx: 10 }),
       svg("text", { x: 14, y: EDGE.top + 16 }, `${tied} statistically tied${verdict.state === "done" ? "" : " so far"}`)) : null,
@@ -98,9 +99,9 @@ const key = (sign, words) => el("li", {}, svg("svg", { class: "sign", viewBox: "
 
 function legend(verdict) {
   return el("ul", { class: "arms-legend" },
-    key(svg("circle", { class: "run", cx: 13, cy: 8, r: 3.4 }), `a run on the test ${verdict.example}s`),
+    key(svg("circle", { class: "run", cx: 13, cy: 8, r: 3.4 }), `a run ${onTest(verdict)}`),
     key(svg("g", { class: "mean" }, svg("path", { class: "interval", d: "M2 3v10M2 8H24M24 3v10" }), svg("path", { class: "middle", d: "M13 1l5 7l-5 7l-5 -7z" })), "mean, 95 % interval"),
-    key(svg("g", { class: "searched" }, svg("circle", { cx: 13, cy: 8, r: 5.5 })), `result in the search, on validation ${verdict.example}s`),
+    key(svg("g", { class: "searched" }, svg("circle", { cx: 13, cy: 8, r: 5.5 })), `result in the search${verdict.external ? "" : `, on validation ${verdict.example}s`}`),
     verdict.arms.some((arm) => arm.baseline && meanOf(arm) !== null) ? key(svg("line", { class: "of-baseline", x1: 13, x2: 13, y1: 0, y2: 16 }), "the baseline's mean") : null);
 }
 

@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { bytes, count, duration, metric } from "../format.js";
+import { onTest } from "../measures.js";
 import { trialAddress } from "../trials.js";
 import { inOrder, isRecommended, marksOf, meanOf } from "./arms.js";
 import { gainInterval, interval, middle } from "./estimates.js";
@@ -41,6 +42,6 @@ function row(verdict, arm, study) {
 export function armsTable(verdict, study) {
   return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "The confirmation as a table" },
     el("table", { class: "arms-table" },
-      heads(["Configuration"], ["In the search", true], [`Mean on the test ${verdict.example}s`, true], ["Difference from the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
+      heads(["Configuration"], ["In the search", true], [`Mean ${onTest(verdict)}`, true], ["Difference from the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
       el("tbody", {}, inOrder(verdict).map((arm) => row(verdict, arm, study)))));
 }

@@ -33,7 +33,7 @@ function taskField({ tasks, task }) {
   if (tasks.length < 2) return null;
   const input = el("select", { onchange: () => location.assign(at(`/new?task=${tasks[input.selectedIndex]}`)) },
     tasks.map((name) => el("option", { selected: name === task.name }, name.replaceAll("_", " "))));
-  return field("Task", ["task"], input);
+  return field("Task", ["task"], input, "a script of your own (task: script) has no form: write a file, and create it with thaw study create FILE");
 }
 
 function studyFields(context) {

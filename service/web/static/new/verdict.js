@@ -2,6 +2,7 @@
 
 import { el, withCode } from "../dom.js";
 import { count, plural } from "../format.js";
+import { subject } from "../measures.js";
 import { faultList, placeName } from "./faults.js";
 import { inWords } from "./space.js";
 
@@ -23,8 +24,8 @@ function approval({ study, trials, notices }, preset) {
   const facts = [
     ["Search", `${bounds}, ${study.sampler.name} sampler, ${study.pruner.name === "none" ? "no pruner" : `${study.pruner.name} pruner`}`],
     ["Space", trials === null ? `${plural(Object.keys(study.search_space).length, "parameter", "parameters")}, continuous` : plural(trials, "configuration", "configurations")],
-    ["Model", `${study.model.name}, ${study.model.weights === "random" ? "random initial values" : study.model.weights}`],
-    ["Data", study.data.path],
+    ...subject(study),
+    study.model ? ["Weights", study.model.weights === "random" ? "random initial values" : study.model.weights] : null,
     ["Confirm", study.confirm ? `the best ${count(study.confirm.top)} and the baseline, up to ${plural(study.confirm.seeds, "seed", "seeds")} each` : "nothing"],
     preset ? ["Cost", preset.cost] : null,
   ].filter(Boolean);

@@ -2,7 +2,7 @@
 
 import { at, el } from "../dom.js";
 import { ago, count, duration, metric, plural } from "../format.js";
-import { objectiveOf } from "../measures.js";
+import { objectiveOf, subject } from "../measures.js";
 import { finishedTrials, phaseMark, progressBar, statePill } from "../parts.js";
 import { sparkline } from "./sparkline.js";
 
@@ -20,7 +20,7 @@ export function studyCard(study, trend, workers, act) {
       el("div", { class: "card-title" },
         el("h2", {}, el("a", { class: "stretched", href: address(study) }, study.name)),
         el("span", { class: "corner" }, statePill(study.state), menu(study, act))),
-      el("p", { class: "quiet" }, `${study.spec.model.name} · ${study.spec.sampler.name} · created ${ago(study.created_at)}`),
+      el("p", { class: "quiet" }, `${subject(study.spec)[0][1]} · ${study.spec.sampler.name} · created ${ago(study.created_at)}`),
       best(study, trend),
       progressBar(study),
       el("div", { class: "foot" },

@@ -19,7 +19,7 @@ const address = (key, rest = "") => at(`/studies/${encodeURIComponent(key)}${res
 function prospect(study) {
   const { spec: { confirm }, sizes } = study;
   const tested = sizes?.test ? plural(sizes.test, `test ${study.task.example}`, `test ${examples(study)}`) : `the test ${examples(study)}`;
-  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "new seed", "new seeds")} each, and scored on ${tested}, which are not used before.`;
+  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "new seed", "new seeds")} each${study.task.external ? "" : `, and scored on ${tested}, which are not used before`}.`;
 }
 
 export class ConfirmationPanel {

@@ -1,7 +1,7 @@
 // The page's data of a study and its trials: read completely once, then updated by events and by reading changes.
 
 import { getStudy, getTable } from "../api.js";
-import { measureOf } from "../measures.js";
+import { measureIn } from "../measures.js";
 import { decode } from "../table.js";
 
 const SILENT = ["trial_saved", "trial_logged"]; // events that this page does not show
@@ -64,7 +64,7 @@ export class Model {
   }
 
   measureOf(name) {
-    return measureOf(this.study.task, name);
+    return measureIn(this.study, name);
   }
 
   get measure() {

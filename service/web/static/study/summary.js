@@ -3,7 +3,7 @@
 import { bestAddress } from "../api.js";
 import { at, byId, el, withCode } from "../dom.js";
 import { count, plural, scalar } from "../format.js";
-import { capital, examples } from "../measures.js";
+import { capital, examples, subject } from "../measures.js";
 import { trialAddress } from "../trials.js";
 
 const ROUNDING = 1e-9;
@@ -78,7 +78,12 @@ function constant({ value, sentence, advice }, best, { direction }) {
 
 // Workers that cannot train the study.
 function unreadable(workers) {
-  return workers.map(({ worker, what, detail }) => el("p", {}, el("span", { class: "mono" }, worker), ` cannot read the ${what}: ${detail}`));
+  return workers.map(({ worker, what, detail }) => el("p", {}, el("span", { class: "mono" }, worker), ` cannot ${what === "script" ? "run" : "read"} the ${what}: ${detail}`));
+}
+
+// The files that the trials of a script depend on, with the beginnings of their digests.
+function hashed(files) {
+  return Object.entries(files).map(([name, sha256]) => el("p", {}, name, " ", el("span", { class: "mono muted", title: sha256 }, sha256.slice(0, 12))));
 }
 
 // Notices about parts of the study without effect, each with its place in the document.
@@ -90,11 +95,12 @@ function noticed(notices) {
 export function showFacts({ study, drawing }) {
   const { spec, best, facts, sizes, majority, notes, notices, unavailable } = study;
   byId("facts").replaceChildren(...list([
-    ["Data", spec.data.path],
+    ...subject(spec).filter(([name]) => name !== "Model"),
     ...(notices.length ? [["Notices", noticed(notices)]] : []),
     ...(unavailable.length ? [["Not everywhere", unreadable(unavailable)]] : []),
-    ["Weights", weights(spec.model.weights, facts?.weights)],
-    [capital(examples(study)), sizes ? Object.entries(sizes).map(([part, size]) => `${count(size)} ${part}`).join(", ") : "checked by the first worker"],
+    ...(spec.model ? [["Weights", weights(spec.model.weights, facts?.weights)]] : []),
+    ...(facts?.files ? [["Files", hashed(facts.files)]] : []),
+    ...(study.task.external ? [] : [[capital(examples(study)), sizes ? Object.entries(sizes).map(([part, size]) => `${count(size)} ${part}`).join(", ") : "checked by the first worker"]]),
     ...((facts && drawing?.facts?.(study)) ?? []),
     ...(facts?.listing ? listing(facts.listing, drawing?.leftOut?.(facts) ?? []) : []),
     ...(majority ? [["Constant prediction", constant(majority, best, spec.objective)]] : []),

@@ -3,7 +3,7 @@
 import { el } from "../dom.js";
 import { metric } from "../format.js";
 import { lineChart } from "../lines.js";
-import { examples, inOrder, measureOf } from "../measures.js";
+import { examples, inOrder, measureIn } from "../measures.js";
 import { toggleButton } from "../parts.js";
 import { namesOf, pointsOf } from "./course.js";
 
@@ -11,7 +11,7 @@ const CHOSEN = "metric";
 
 // The title of the metric's chart. All shares have one chart, and all losses.
 function groupOf(study, name) {
-  const { share, unit } = measureOf(study.task, name);
+  const { share, unit } = measureIn(study, name);
   if (share) return `Shares of the validation ${examples(study)}`;
   if (name.includes("loss")) return "Loss";
   return unit ? `${name} (${unit})` : name;
@@ -57,7 +57,7 @@ export function metricCharts(node) {
     const wanted = sections.map(({ section }) => section);
     if (wanted.length !== charts.children.length || wanted.some((section, index) => charts.children[index] !== section)) charts.replaceChildren(...wanted);
     for (const { chart, title, members } of sections) {
-      chart.draw(title, members.map((name) => ({ name, measure: measureOf(study.task, name), style: names.indexOf(name), points: pointsOf(rows, name) })), [rows[0].step, rows.at(-1).step]);
+      chart.draw(title, members.map((name) => ({ name, measure: measureIn(study, name), style: names.indexOf(name), points: pointsOf(rows, name) })), [rows[0].step, rows.at(-1).step]);
     }
   }
 
@@ -94,5 +94,5 @@ export function metricCharts(node) {
 
 function value(study, row, name) {
   if (!Object.hasOwn(row.metrics, name)) return "–";
-  return row.metrics[name] === null ? "not finite" : metric(measureOf(study.task, name), row.metrics[name]);
+  return row.metrics[name] === null ? "not finite" : metric(measureIn(study, name), row.metrics[name]);
 }

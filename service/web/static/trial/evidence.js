@@ -3,7 +3,7 @@
 import { mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
 import { metric, plural } from "../format.js";
-import { measureOf } from "../measures.js";
+import { measureIn } from "../measures.js";
 import { trialAddress } from "../trials.js";
 import { facts } from "./record.js";
 
@@ -70,7 +70,7 @@ function peerTable(study, measure, { peers, peers_total: total }) {
 // The content of the panel. `key`: the study's key in URLs.
 export function evidencePanel(study, key, evidence) {
   const { metric: name, value, step, peers } = evidence;
-  const measure = measureOf(study.task, name);
+  const measure = measureIn(study, name);
   const judged = BY_BEST.includes(ruleOf(evidence).name) ? `Best ${name} up to epoch ${step}` : `${name} after epoch ${step}`;
   return [
     facts([[judged, value === null ? evidence.sentence : metric(measure, value)], ["Needed", needed(measure, evidence)], ["Compared with", company(evidence)], ["Rule", inWords(evidence.rule)]]),

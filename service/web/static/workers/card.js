@@ -108,7 +108,7 @@ function unusableDevices(worker) {
 function unavailableStudies({ unavailable }) {
   if (!unavailable.length) return null;
   return el("ul", { class: "left-alone" }, unavailable.map(({ study, what, detail }) =>
-    el("li", { class: "fault" }, "Claims no trials of ", el("a", { href: at(`/studies/${encodeURIComponent(study)}`) }, study), `, because it cannot read the ${what}: ${detail}`)));
+    el("li", { class: "fault" }, "Claims no trials of ", el("a", { href: at(`/studies/${encodeURIComponent(study)}`) }, study), `, because it cannot ${what === "script" ? "run" : "read"} the ${what}: ${detail}`)));
 }
 
 function setAside({ set_aside: results }) {
