@@ -19,6 +19,7 @@ TOKEN = re.compile(r"[!-~]{16,}\Z")
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%@:+,=-]+)+\Z")
 SWITCHES = {**dict.fromkeys(("1", "true", "yes"), "on"), **dict.fromkeys(("0", "false", "no"), "off")}
+WORDS = {"webhooks", "webhook_events", "webhook_hosts"}  # lists separated by commas or spaces
 OWN_PATHS = frozenset(
     ("api", "compare", "docs", "figure", "livez", "login", "logout", "metrics", "new",
      "openapi.json", "plotly.js", "readyz", "static", "studies", "workers")
@@ -42,6 +43,12 @@ class Settings(FrozenModel):
     lease_seconds: float = Field(default=30.0, gt=0)
     writes_per_second: int = Field(default=60, ge=1)  # writing requests of one client address; short bursts may be faster
     max_studies: int = Field(default=1_000, ge=1)  # on the server, ended ones included
+
+    webhooks: tuple[str, ...] = ()  # URLs that get events, each perhaps with the prefix slack:
+    webhook_events: tuple[str, ...] = ()  # kinds of events for all webhooks, such as trial_*; empty: those of service.outputs.webhooks
+    webhook_secret: str | None = None  # of the signatures
+    webhook_secret_file: Path | None = None  # its file, instead
+    webhook_hosts: tuple[str, ...] = ()  # receivers in the own network, by host name
 
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none
@@ -141,6 +148,8 @@ class Settings(FrozenModel):
         for name in ("data_roots", "allow_scripts"):
             if name in values:
                 values[name] = tuple(Path(root) for root in values[name].split(os.pathsep) if root)
+        for name in WORDS & values.keys():
+            values[name] = tuple(values[name].replace(",", " ").split())
         values |= {name: value for name, value in overrides.items() if value is not None}
         try:
             return cls.model_validate(values)

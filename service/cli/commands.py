@@ -70,12 +70,19 @@ def serve(  # noqa: PLR0913  (the options of the command)
     slots: Annotated[int | None, typer.Option(min=1, help="Slots of each local worker; see `thaw worker`.")] = None,
     slots_per_gpu: SlotsPerGpu = None,
     gpus: Gpus = None,
+    webhook: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Send events to this URL, or to Slack: slack:URL; repeatable [THAW_WEBHOOKS]. See docs/monitoring.md."
+        ),
+    ] = None,
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers that use the same database."""
     from service.cli.processes import LocalOptions, run_server
 
-    run_server(_settings(context), host, port, LocalOptions(workers, _worker_options(slots, slots_per_gpu, gpus)), parent)
+    settings = _settings(context, webhooks=webhook)
+    run_server(settings, host, port, LocalOptions(workers, _worker_options(slots, slots_per_gpu, gpus)), parent)
 
 
 @app.command()
@@ -88,7 +95,7 @@ def dashboard(
     """Serve the dashboard read-only for an existing database."""
     from service.cli.processes import run_dashboard
 
-    run_dashboard(_settings(context, database), host, port)
+    run_dashboard(_settings(context, database_url=database), host, port)
 
 
 @app.command()
@@ -434,11 +441,11 @@ def _number_or_auto(text: str | None) -> int | Literal["auto"] | None:
     return int(text)
 
 
-def _settings(context: typer.Context, database_url: str | None = None, allow_scripts: Sequence[Path] | None = None) -> "Settings":
+def _settings(context: typer.Context, **flags: object) -> "Settings":
     from service.settings import Settings
 
-    flags = context.obj if database_url is None else {**context.obj, "database_url": database_url}
-    return Settings.from_environment(**flags, allow_scripts=tuple(allow_scripts) if allow_scripts else None)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items() if value}
+    return Settings.from_environment(**{**context.obj, **given})
 
 
 @study.command()

@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,8 @@ from trainer.remedies import remedy
 START_SECONDS = 180.0  # of a trainer, which imports torch and computes on its device
 READ_SECONDS = 0.2
 VERSION_SECONDS = 10.0  # of the driver; the search for devices has waited for it already
-SECRET = ("token",)  # settings whose value is not printed
+REACHABLE = "is reachable"
+SECRET = ("token", "webhooks", "webhook_secret")  # settings whose value is not printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,10 @@ def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> DoctorLine:
 
 def _storage(settings: Settings) -> Iterator[DoctorLine]:
     yield _home(settings)
-    yield _database(settings)
+    database = _database(settings)
+    yield database
+    if database.fault is None and database.value.endswith(REACHABLE):
+        yield from _sinks(settings)
 
 
 def _home(settings: Settings) -> DoctorLine:
@@ -150,7 +154,29 @@ def _database(settings: Settings) -> DoctorLine:
         is_current = check(settings.database_url)
     except ThawlineError as error:
         return DoctorLine("database", url, f"{error}")
-    return DoctorLine("database", f"{url} is reachable", None if is_current else "its schema is older; run `thaw db upgrade`")
+    return DoctorLine("database", f"{url} {REACHABLE}", None if is_current else "its schema is older; run `thaw db upgrade`")
+
+
+def _sinks(settings: Settings) -> Iterator[DoctorLine]:
+    """What webhooks and other sinks have delivered, as servers stored it."""
+    from service.store import open_store, queries
+
+    with closing(open_store(settings.database_url, read_only=True)) as store:
+        found = store.read(queries.sinks)
+    for one in found:
+        last = "nothing delivered yet" if one.delivered_at is None else f"last delivery {_ago(one.delivered_at)}"
+        skipped = f", {one.skipped} refused and skipped" if one.skipped else ""
+        value = f"{one.delivered} events delivered{skipped}, {one.backlog} to come; {last}"
+        failed = (
+            f"{one.failures} {'failure' if one.failures == 1 else 'failures'} since; the last {_ago(one.failed_at)}: {one.error}"
+            if one.failures and one.failed_at
+            else None
+        )
+        yield DoctorLine(one.name, value, failed)
+
+
+def _ago(moment: float) -> str:
+    return f"{max(0.0, time.time() - moment):.0f} s ago"
 
 
 def _settings_that_deviate(settings: Settings) -> Iterator[DoctorLine]:

@@ -219,6 +219,33 @@ class Worker:
     set_aside: int = 0  # number of results on its disk that could not be written to the database
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """A receiver of events outside, such as a webhook, and what it got. Times are seconds since 1970, for display only."""
+
+    name: str
+    owner: str | None  # the process that delivers
+    beats: int  # of the owner, as heartbeats of a lease
+    seen_at: float
+    delivered: int  # events
+    skipped: int  # events that the receiver refused
+    delivered_at: float | None
+    failures: int  # in a row
+    failed_at: float | None
+    error: str | None  # of the last failure
+    backlog: int = 0  # events that it has not got yet
+
+
+@dataclass(frozen=True, slots=True)
+class SinkProgress:
+    """A sink got all events of the study up to `seq`, except those of kinds that it leaves out."""
+
+    study: str  # id
+    seq: int
+    delivered: int = 0  # events since the last progress
+    skipped: int = 0
+
+
 def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
     """The numbers of frozen stages whose stored output a trial read, for training and validation examples. None where not recorded."""
     if "reuse" not in result:

@@ -14,6 +14,15 @@ from service.operations.recording import (
     record,
     requeue_lost,
 )
+from service.operations.sinks import (
+    advance_sink,
+    fail_sink,
+    forget_sinks,
+    register_sink,
+    release_sink,
+    renew_sink,
+    take_sink,
+)
 from service.operations.studies import (
     create_study,
     delete_study,
@@ -41,10 +50,10 @@ from service.operations.workers import (
 )
 
 __all__ = [
-    "Idempotency", "TrialOutcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
+    "Idempotency", "Pruned", "Released", "Replay", "Searches", "TrialOutcome", "Write", "advance_sink", "bound_keys", "cancel_trial",
     "change_devices", "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker",
-    "enqueue_trials",
-    "extend_study", "fail_study", "fail_without_device", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
-    "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
-    "requeue_lost", "rerank_study", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
+    "enqueue_trials", "extend_study", "fail_sink", "fail_study", "fail_without_device", "forget_sinks", "forget_workers", "heartbeat",
+    "import_study", "pass_check", "pause_study", "queue_trial", "record", "record_stale_leases", "register_sink", "register_worker",
+    "release_sink", "remove_hidden", "renew_sink", "report_available", "report_unavailable", "requeue_lost", "rerank_study",
+    "resume_study", "retire_worker", "stop_study", "sweep_imports", "take_sink", "try_to_write",
 ]  # fmt: skip

@@ -249,3 +249,29 @@ session_key = Table(
     CheckConstraint("one = 1", name="single"),
 )
 """One row, inserted by the migration: the key that signs session cookies on all servers of this database."""
+
+sink = Table(
+    "sink",  # a receiver of events outside: a webhook, a tracking server
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(32)),  # the process that delivers; null: none
+    Column(
+        "beats", BigInteger, nullable=False, server_default="0"
+    ),  # of the owner; other processes watch it as a reaper watches heartbeats
+    Column("seen_at", Double, nullable=False),
+    Column("delivered", BigInteger, nullable=False, server_default="0"),  # events
+    Column("skipped", BigInteger, nullable=False, server_default="0"),  # events that the receiver refused
+    Column("delivered_at", Double),
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("failed_at", Double),
+    Column("error", Text),  # of the last failure
+)
+
+sink_cursor = Table(
+    "sink_cursor",
+    metadata,
+    Column("sink", ForeignKey("sink.name", ondelete="CASCADE"), primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, nullable=False),  # of the last delivered event
+    sqlite_with_rowid=False,
+)

@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from service.operations import Searches
+from service.outputs.configured import sinks_of
+from service.outputs.following import EventFollower
 from service.settings import Settings
 from service.store import Store
 from service.web import auth, catalogue, claims, events, health, pages, problems, results, studies, study_io, trials, workers
@@ -102,6 +104,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.sessions = None if settings.token is None else auth.Sessions(settings.token, store)
     app.state.imports = study_io.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
+    app.state.follower = None if store.read_only else EventFollower(store, sinks_of(store, settings), settings.lease_seconds)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
     app.state.figures = PrometheusMetrics(store, app.state.streams, app.state.sweeper, app.state.disk)
     problems.install(app)
@@ -138,11 +141,16 @@ def _add_middlewares(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     sweeper: Sweeper | None = app.state.sweeper
+    follower: EventFollower | None = app.state.follower
     if sweeper:
         sweeper.start()
+    if follower:
+        follower.start()
     try:
         yield
     finally:
         app.state.streams.stopping.set()
+        if follower:
+            follower.stop()
         if sweeper:
             sweeper.stop()

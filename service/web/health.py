@@ -3,13 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as CounterMetric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from pydantic import Field
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
 from service.domain.errors import StoreUnavailable
+from service.domain.records import SinkStatus
 from service.reaper import Reaper
 from service.rest_models import View
 from service.settings import Settings
@@ -94,6 +95,7 @@ class Cleanup:
             if self._looked_at is None or now - self._looked_at >= TIDY_SECONDS:
                 self._imports = operations.sweep_imports(self._store, self._imports)
                 operations.forget_workers(self._store)
+                operations.forget_sinks(self._store)
                 operations.bound_keys(self._store)
                 self._looked_at = now
             while operations.remove_hidden(self._store) and self._clock() - now < REMOVAL_SECONDS:
@@ -175,14 +177,15 @@ class _Rows(Collector):
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         """Yields nothing, so that the registry does not query the store when the collector is registered."""
         return iter(())
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         with self.store.reading() as tx:
             studies, trials = queries.totals(tx)
             workers = queries.workers(tx)
+            sinks = queries.sinks(tx)
             saved, throughput = queries.saved_seconds(tx).values(), queries.throughput(tx)
         alive = sum(worker.state == "alive" for worker in workers)
         saved_seconds = {"features": sum(one.features_seconds for one in saved), "duplicates": sum(one.duplicates_seconds for one in saved)}
@@ -195,10 +198,25 @@ class _Rows(Collector):
         )
         yield GaugeMetricFamily("thawline_lanes_running", "Running trials that are trained together with others.", value=throughput.lanes)
         yield GaugeMetricFamily("thawline_workers_alive", "Workers that are alive.", value=alive)
+        yield from _of_sinks(sinks)
 
 
-def _family(name: str, help_text: str, label: str, values: Mapping[Any, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_text, labels=[label])
+def _of_sinks(sinks: Sequence[SinkStatus]) -> Iterator[Metric]:
+    counters = {name: {one.name: getattr(one, name) for one in sinks} for name in ("delivered", "skipped", "backlog", "failures")}
+    yield _family("thawline_sink_delivered_events", "Events that a sink has delivered.", "sink", counters["delivered"], CounterMetricFamily)
+    yield _family("thawline_sink_skipped_events", "Events that a receiver refused.", "sink", counters["skipped"], CounterMetricFamily)
+    yield _family("thawline_sink_backlog_events", "Events that a sink has not delivered yet.", "sink", counters["backlog"])
+    yield _family("thawline_sink_failures", "Failed deliveries of a sink since the last success.", "sink", counters["failures"])
+
+
+def _family(
+    name: str,
+    help_text: str,
+    label: str,
+    values: Mapping[Any, float],
+    kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+) -> GaugeMetricFamily | CounterMetricFamily:
+    family = kind(name, help_text, labels=[label])
     for label_value, value in values.items():
         family.add_metric([str(label_value)], value)
     return family

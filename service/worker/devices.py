@@ -13,7 +13,13 @@ from service.domain.records import UnusableDevice
 from service.settings import Settings
 
 MOST_ON_CPU = 4  # default limit, because each slot is a process that imports torch
-SECRETS = ("THAW_TOKEN", "THAW_DATABASE_URL", "PGPASSWORD")  # not passed to trainers, because these load files of third parties
+SECRETS = (
+    "THAW_TOKEN",
+    "THAW_DATABASE_URL",
+    "THAW_WEBHOOKS",
+    "THAW_WEBHOOK_SECRET",
+    "PGPASSWORD",
+)  # not passed to trainers, because these load files of third parties
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SYS = Path("/sys")
 GIB = 2**30

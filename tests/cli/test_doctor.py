@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from service import operations
 from service.cli import doctor, processes
 from service.cli.console import Failure
 from service.cli.processes import LocalWorkers, WorkerOptions
 from service.domain.records import UnusableDevice
 from service.settings import Settings
+from service.store import open_store, queries
+from service.store.migrate import upgrade
 from service.worker.devices import Device, Slot
 from service.worker.discovery import Discovery
 from service.worker.process import TrainerProcess
@@ -113,6 +117,22 @@ def test_a_database_that_cannot_be_reached_or_is_old_is_wrong(thaw: Thaw, tmp_pa
 
 
 @pytest.mark.usefixtures("without_torch")
+def test_sinks_that_fail_are_wrong_and_others_are_listed(thaw: Thaw, tmp_path: Path, without_torch: None) -> None:
+    url = f"sqlite:///{tmp_path / 'some.db'}"
+    upgrade(url)
+    with closing(open_store(url)) as store:
+        for name in ("webhook:sound", "webhook:down"):
+            operations.register_sink(store, name, from_start=True)
+            seen = store.read(queries.find_sink, name)
+            assert seen is not None and operations.take_sink(store, seen, "me")
+        operations.fail_sink(store, "webhook:down", "me", "down answered 500")
+    said = thaw("--home", tmp_path, "--database-url", url, "doctor")
+    assert said.code == 1
+    assert "0 events delivered, 0 to come; nothing delivered yet" in line_of(said.out, "webhook:sound")
+    assert line_of(said.out, "webhook:down").startswith("WRONG")
+    assert "1 failure since" in said.out and "down answered 500" in said.out
+
+
 def test_a_home_that_cannot_be_a_folder_is_wrong(thaw: Thaw, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = thaw("--home", tmp_path / "file" / "home", "doctor")

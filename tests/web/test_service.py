@@ -14,7 +14,7 @@ import trainer.tasks.images.catalogue as catalogue
 from search_spaces import presets
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import UnusableDevice, Worker
+from service.domain.records import SinkProgress, UnusableDevice, Worker
 from service.store import queries
 from service.web.health import Sweeper
 from tests.web.laboratory import Laboratory
@@ -52,6 +52,19 @@ def test_the_figures_count_studies_trials_and_requests(client: TestClient, lab: 
         "thawline_event_streams 0.0",
     ):
         assert line in answer.text
+
+
+def test_the_figures_show_what_sinks_delivered(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study()
+    operations.register_sink(lab.store, "webhook:a", from_start=True)
+    seen = lab.store.read(queries.find_sink, "webhook:a")
+    assert seen is not None and operations.take_sink(lab.store, seen, "me")
+    assert operations.advance_sink(lab.store, "webhook:a", "me", SinkProgress(study.id, 1, delivered=1))
+    operations.fail_sink(lab.store, "webhook:a", "me", "it answered 500")
+    text = client.get("/metrics").text
+    for line in ("delivered_events_total", "backlog_events", "failures"):
+        assert f'thawline_sink_{line}{{sink="webhook:a"}} 1.0' in text
+    assert 'thawline_sink_skipped_events_total{sink="webhook:a"} 0.0' in text and "it answered" not in text
 
 
 def test_models_are_listed_and_shown_with_their_stages_in_order(client: TestClient) -> None:
