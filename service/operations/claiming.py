@@ -14,7 +14,7 @@ from search_spaces import Params
 from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Lease, Study, depths_in
-from service.domain.spec import Budget, Objective, StudySpec, TrainingStudy
+from service.domain.spec import Budget, Objective, ProgramStudy, StudySpec, TrainingStudy
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import (
     ATTEMPT_RESULTS,
@@ -151,9 +151,12 @@ def available_slots(uow: StudyUnitOfWork, claimant: Claimant, limit: int) -> int
 
 
 def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
-    """Start the next attempt from the newest checkpoint. Reports of later steps are deleted: this attempt reports them again."""
+    """Start the next attempt from the newest checkpoint. Reports of later steps are deleted: this attempt reports them again.
+
+    From which step a script resumes is not known, so its reports stay until the attempt replaces them.
+    """
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
-    if trial.step > resumed:
+    if trial.step > resumed and not isinstance(uow.study.spec, ProgramStudy):
         uow.metrics.forget_above(trial, resumed)
         trial = replace(trial, step=resumed, metrics=uow.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else ATTEMPT_RESULTS  # a resumed attempt reuses the same stored outputs

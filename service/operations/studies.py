@@ -174,6 +174,8 @@ def _rerank(uow: StudyUnitOfWork, metric: str) -> None:
     study, metrics = uow.study, spec_of(uow.study.spec.task).metrics
     if metric not in metrics:
         message = f"the task has no such metric; choose one of {', '.join(metrics)}"
+        if not metrics:
+            message = "which direction of a script's metric is better is not known but for the objective; create a study with another one"
         raise InvalidInput([Fault(("metric",), "unknown_metric", message)])
     if not study.state.terminal:
         raise StudyClosed(

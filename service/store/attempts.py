@@ -54,7 +54,8 @@ class Attempts:
 
     def begin(self, trial: HeldTrial) -> None:
         """Begin the attempt of a trial that was just started from its newest checkpoint."""
-        resumed = trial.checkpoints[0].step if trial.checkpoints else 0
+        # Without checkpoints the last report is that of a script, which keeps its own: its first report corrects the step.
+        resumed = trial.checkpoints[0].step if trial.checkpoints else trial.step
         worker = trial.worker and cleaned(trial.worker)
         row = {"trial": trial.id, "attempt": trial.attempt, "worker": worker, "resumed": resumed, "started_at": self._now}
         self._begun.append(row | {"token_sha256": self.token_sha256})

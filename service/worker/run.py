@@ -249,7 +249,8 @@ class TrainerRun:
     def _objective_before(self, run: TrialRun) -> Mapping[int, float]:
         """The objective by step of earlier attempts, read from the store once. Raises StoreUnavailable."""
         if run.index not in self._earlier:
-            self._earlier[run.index] = self._control.objective_so_far(run.claim) if run.claim.checkpoints else {}
+            resumes = bool(run.claim.checkpoints) or (self._is_program and run.claim.lease.attempt > 1)
+            self._earlier[run.index] = self._control.objective_so_far(run.claim) if resumes else {}
         return self._earlier[run.index]
 
     def _write(self) -> None:

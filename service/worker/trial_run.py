@@ -276,7 +276,7 @@ class TrialRun:
 
     def _note_curve(self, line: Finished | Failed) -> None:
         """Record the digest of the whole curve of a script, by which parameters without effect are found."""
-        whole = isinstance(line, Finished) and isinstance(self.claim.spec, ProgramStudy) and not self.claim.checkpoints
+        whole = isinstance(line, Finished) and isinstance(self.claim.spec, ProgramStudy) and self.claim.lease.attempt == 1
         if whole and (digest := digest_of(self._values)) is not None:
             self._unwritten.result["curve"] = digest
 

@@ -89,11 +89,17 @@ function showWorth() {
   byId("doubts").replaceChildren(...(verdict ? [] : doubts(study, exported).map((text) => el("li", {}, text))));
 }
 
+// The configuration as names and values in one level.
+function settings({ data, model, ...rest }) {
+  if (model) return { model: model.name, weights: model.weights ?? "none", data: data.path, ...rest };
+  const { task, command, workdir, seed, params } = rest; // of a script
+  return { task, command: command.join(" "), workdir, seed, ...params };
+}
+
 function showParameters() {
   const searched = exported.origin.params;
-  const { data, model, task, ...rest } = exported.config;
   const row = (name, value, found) => el("div", {}, el("dt", {}, name, found ? el("span", { class: "found" }, " searched") : null), el("dd", {}, scalar(value)));
-  const others = Object.entries({ task, model: model.name, weights: model.weights ?? "none", data: data.path, ...rest }).filter(([name]) => !Object.hasOwn(searched, name));
+  const others = Object.entries(settings(exported.config)).filter(([name]) => !Object.hasOwn(searched, name));
   byId("parameters").replaceChildren(...Object.entries(searched).map(([name, value]) => row(name, value, true)));
   byId("rest-count").textContent = `${others.length} more: fixed values and defaults`;
   byId("rest").replaceChildren(...others.map(([name, value]) => row(name, value, false)));

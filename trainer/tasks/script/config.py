@@ -104,9 +104,7 @@ MetricName = Annotated[str, AfterValidator(_source)]
 
 
 class MetricSource(Frozen):
-    """How the metrics of a script are read; by default as `name=value` on its standard output. JSON lines on the file descriptor that
-    `THAW_METRICS_FD` names are read in any case.
-    """
+    """How the metrics of a script are read, besides by `thawline.report`; by default as `name=value` on its standard output."""
 
     regex: Mapping[MetricName, Annotated[str, Field(max_length=1_000), AfterValidator(_pattern)]] | None = Field(
         default=None,

@@ -15,8 +15,13 @@ const stem = (study) => study.name.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+
 
 export const fileName = (study, format) => `${stem(study)}${FORMATS[format].end}`;
 
+const OF_MODELS = ["python", "card", "requirements"];
+
 // The formats that the study's task supports; all formats before the study is read.
-export const offered = (study) => NAMES.filter((name) => name !== "python" || !study || study.task.script_needs !== null);
+export function offered(study) {
+  if (study?.task.external) return NAMES.filter((name) => !OF_MODELS.includes(name));
+  return NAMES.filter((name) => name !== "python" || !study || study.task.script_needs !== null);
+}
 
 export function chosenFormat(study) {
   const asked = new URLSearchParams(location.search).get("format");
@@ -36,6 +41,13 @@ const usesTorchrun = (script) => /^ {4}torchrun /m.test(script);
 export function commands(study, format, confirmed, code) {
   const configuration = fileName(study, format === "json" ? "json" : "yaml");
   const script = fileName(study, "python");
+  if (study.task.external) {
+    const { workdir } = study.spec;
+    return [
+      ["train", `thaw train ${configuration} --out trained --allow-scripts ${workdir}`, "Runs the script with these parameters and the trial's seed, if its files are unchanged, and compares the result with the stated metric."],
+      confirmed ? ["verify", `thaw verify ${configuration} --allow-scripts ${workdir}`, "Runs it with a new seed and checks whether the metric is within the stated interval."] : null,
+    ].filter(Boolean);
+  }
   return [
     ["train", `thaw train ${configuration} --out model`, "Trains with this file, on the same data and split, and compares the result with the stated metric. Writes a model card next to the model."],
     confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a new seed and checks whether the metric is within the stated interval."] : null,

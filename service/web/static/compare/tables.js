@@ -33,7 +33,8 @@ export function bestPlaces(values, direction) {
 // The trial's settings: its parameters, and the fixed values, model, weights and data of its study.
 function settings({ study, trial }) {
   const { spec } = study;
-  return new Map([...Object.entries(spec.fixed), ...Object.entries(trial.params), ...subject(spec).map(([name, value]) => [name.toLowerCase(), value]), ...(spec.model ? [["weights", spec.model.weights ?? "none"]] : [])]);
+  const about = Object.fromEntries(subject(spec).map(([name, value]) => [name.toLowerCase(), value]));
+  return new Map(Object.entries({ ...spec.fixed, ...trial.params, ...about, ...(spec.model ? { weights: spec.model.weights ?? "none" } : {}) }));
 }
 
 const shown = (value) => (value === undefined ? "default" : scalar(value));

@@ -3,7 +3,7 @@
 import { changeStudy, deleteStudy } from "../api.js";
 import { at, byId, el, reconcile } from "../dom.js";
 import { ago, count, difference, duration, elapsed, metric, plural } from "../format.js";
-import { examples } from "../measures.js";
+import { examples, subject } from "../measures.js";
 import { confirmed, finishedTrials, phaseMark, progressBar, showNotice, statePill } from "../parts.js";
 import { renew } from "../renew.js";
 
@@ -105,8 +105,9 @@ export function showHead(model, refresh) {
   document.title = `${study.name} · Thawline`;
   byId("name").textContent = study.name;
   renew(byId("state"), [study.state, study.phase], () => [statePill(study.state), " ", phaseMark(study.phase)]);
-  byId("subtitle").textContent = `${spec.model.name} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
+  byId("subtitle").textContent = `${subject(spec)[0][1]} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
   byId("copy").href = at(`/new?from=${encodeURIComponent(study.name)}`);
+  byId("copy").hidden = study.task.external; // it is a file, and has no form
   byId("extend").hidden = study.state === "failed" || ["running", "done"].includes(study.phase); // a failed study must be resumed first; a larger budget would invalidate the confirmation
   byId("queue").hidden = ENDED.includes(study.state) || study.phase === "running"; // the search is complete
   showNotice(byId("notice"), study.reason ?? study.waiting);
