@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -20,10 +20,13 @@ from service.domain.pruning import PruningReport
 from service.domain.records import Event
 from service.rest_models import (
     ChangesView,
+    ClaimView,
     ConfirmationView,
     ExportFormat,
+    HeldView,
     ListedStudyView,
     LogView,
+    NothingView,
     ProblemView,
     QueuedView,
     StudiesPage,
@@ -49,8 +52,16 @@ UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
 BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # the call may have taken effect
 
 
+ClaimVerb = Literal["report", "finish", "fail", "release"]
 Body = TypeVar("Body", bound=BaseModel)
 Page = TypeVar("Page", StudiesPage, TrialsPage)
+
+
+class ClaimKey(NamedTuple):
+    """The id of a claim, and its token."""
+
+    claim: str
+    token: str
 
 
 class Unreachable(ThawlineError):
@@ -171,6 +182,24 @@ class Client:
     def delete_study(self, study: str) -> None:
         """Delete a study with all its trials."""
         self._send("DELETE", _study(study))
+
+    def claim(self, study: str, worker: str) -> ClaimView | NothingView:
+        """Claim a trial of the study for a claimant of that name."""
+        response = self._send("POST", f"{_study(study)}/claims", json.dumps({"worker": worker}).encode())
+        return _parsed(ClaimView, response) if response.status_code == httpx2.codes.CREATED else _parsed(NothingView, response)
+
+    def renew(self, claim: ClaimKey, seconds: float = SECONDS) -> HeldView:
+        """Renew the lease of a claim, in one try that ends after `seconds`."""
+        with _reached(self.server):
+            response = self._http.post(f"{_claim(claim)}/heartbeat", headers={"Claim-Token": claim.token}, timeout=seconds)
+        return _parsed(HeldView, _checked(response))
+
+    def about_claim(self, answer: type[Body], verb: ClaimVerb, claim: ClaimKey, body: Mapping[str, Any]) -> Body:
+        """Report on a claimed trial or end it. Each call may be repeated, so it has no Idempotency-Key."""
+        headers = {"Claim-Token": claim.token, "Content-Type": "application/json"}
+        request = partial(self._http.post, f"{_claim(claim)}/{verb}", content=json.dumps(body).encode(), headers=headers)
+        with _reached(self.server):
+            return _parsed(answer, _checked(_retry_while_broken(request)))
 
     def workers(self) -> list[WorkerView]:
         """All workers, including those that are gone."""
@@ -318,6 +347,10 @@ def _reached(server: str) -> Iterator[None]:
         yield
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         raise Unreachable(f"No server answers at {server}: {error or type(error).__name__}") from None
+
+
+def _claim(key: ClaimKey) -> str:
+    return "claims/" + quote(key.claim, safe="")
 
 
 def _study(study: str) -> str:

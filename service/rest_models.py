@@ -363,6 +363,7 @@ class HeldView(View):
 
     claim: str
     lease_seconds: float
+    heartbeat_seconds: float
 
 
 class ReportedView(View):

@@ -11,7 +11,11 @@ Every error of this package is a `ThawlineError`. Its `faults` name the fields o
 """
 
 from service.client import Refused, UnexpectedAnswer, Unreachable
-from service.domain.errors import InvalidInput, ThawlineError
+from service.domain.errors import InvalidInput, LeaseLost, ThawlineError, TrialCancelled
+from thawline.claims import NothingToClaim, Pruned, Trial
 from thawline.studies import Client, Study
 
-__all__ = ["Client", "InvalidInput", "Refused", "Study", "ThawlineError", "UnexpectedAnswer", "Unreachable"]
+__all__ = [
+    "Client", "InvalidInput", "LeaseLost", "NothingToClaim", "Pruned", "Refused", "Study", "ThawlineError", "Trial", "TrialCancelled",
+    "UnexpectedAnswer", "Unreachable",
+]  # fmt: skip

@@ -17,6 +17,7 @@ from service.domain.records import Event
 from service.domain.states import StudyState
 from service.rest_models import ConfirmationView, ListedStudyView, StudyView, TrialView
 from service.settings import Settings
+from thawline.claims import NothingToClaim, Trial, claimed
 from trainer.configuration import resolve_paths
 
 if TYPE_CHECKING:
@@ -198,6 +199,27 @@ class Study:
             Refused: a set of parameters is not in the search space, or the budget is spent; `faults` name the parameters.
         """
         return self._rest.queue_trials(self.id, _json([dict(one) for one in params]))
+
+    def claim(self, worker: str | None = None, *, wait: bool = True) -> Trial:
+        """Claim a trial, to train it in this process: `with study.claim() as trial:`.
+
+        Args:
+            worker: name of this claimant on the workers' page; by default the host's name and the process id.
+            wait: wait while there is no trial but may be one later, such as while the last ones run elsewhere.
+
+        Raises:
+            NothingToClaim: the study has ended, or has no trial for this claimant.
+        """
+        return claimed(self._rest, self.id, worker, wait=wait, pause_seconds=POLL_SECONDS)
+
+    def claims(self, worker: str | None = None) -> Iterator[Trial]:
+        """Claim trials one after the other until the study has no more: `for trial in study.claims():` and in it `with trial:`."""
+        while True:
+            try:
+                trial = self.claim(worker)
+            except NothingToClaim:
+                return
+            yield trial
 
     def best(self) -> Exported:
         """The configuration that `thaw best` exports: the recommendation of the confirmation or, before there is one, the best trial.

@@ -92,9 +92,18 @@ def claim(store: Store, searches: Searches, study: str, claimant: RestClaimant) 
     if not _admit(store, claimant):
         raise NothingToClaim("draining", "This claimant is draining: it gets no more trials. Claim under another name.", final=True)
     claim_alone(store, searches, study, claimant)
-    if not claimant.begun:
-        raise _nothing(store, study, claimant)
-    return claimant.begun[0]
+    if claimant.begun:
+        return claimant.begun[0]
+    nothing = _nothing(store, study, claimant)
+    if nothing.final:
+        _dismiss(store, claimant)
+    raise nothing
+
+
+def _dismiss(store: Store, claimant: RestClaimant) -> None:
+    """Mark the claimant as gone unless it has another trial. It is alive again when it claims again."""
+    if claimant.worker not in store.read(queries.trials_by_worker):
+        retire_worker(store, claimant.worker)
 
 
 def _admit(store: Store, claimant: RestClaimant) -> bool:
@@ -106,8 +115,7 @@ def _admit(store: Store, claimant: RestClaimant) -> bool:
         known = None
     now = time.time()
     if known is not None and known.state == WorkerState.DRAINING:
-        if worker not in store.read(queries.trials_by_worker):
-            retire_worker(store, worker)
+        _dismiss(store, claimant)
         return False
     if known is None or known.state == WorkerState.GONE:
         new = Worker(

@@ -149,8 +149,8 @@ def _claim_text(tx: Transaction, trial: Trial, settings: Settings) -> str:
 def renew_claim(claim: FoundClaim, keyed: Keyed, store: TheStore, settings: TheSettings) -> Response:
     """Renew the lease. 409 `trial-cancelled` or `lease-lost`: stop the training, since the trial is no longer this claim's."""
     name = f"{claim.lease.study}-{claim.lease.number}-{claim.lease.attempt}"
-    held = HeldView(claim=name, lease_seconds=settings.lease_seconds).model_dump_json()
-    return keyed.change(store, lambda key: claims.beat(store, claim, key), lambda _tx, _nothing: held)
+    held = HeldView(claim=name, lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.heartbeat_seconds)
+    return keyed.change(store, lambda key: claims.beat(store, claim, key), lambda _tx, _nothing: held.model_dump_json())
 
 
 @router.post(

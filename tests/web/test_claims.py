@@ -106,7 +106,8 @@ def test_a_trial_is_claimed_reported_and_finished(claims: Claims, settings: Sett
     for step, accuracy in ((1, 0.5), (2, 0.7)):
         assert claims.report(claim, step, accuracy).json() == {"step": step, "stop": False, "why": None}
     before = dict(claims.store.read(queries.running_leases))
-    assert claims.post(claim, "heartbeat").json() == {"claim": claim["claim"], "lease_seconds": settings.lease_seconds}
+    seconds = {"lease_seconds": settings.lease_seconds, "heartbeat_seconds": settings.heartbeat_seconds}
+    assert claims.post(claim, "heartbeat").json() == {"claim": claim["claim"], **seconds}
     after = dict(claims.store.read(queries.running_leases))
     assert [after[lease] - count for lease, count in before.items()] == [1]
     done = claims.post(claim, "finish", {"metrics": {"accuracy": 0.8}, "report": REPORT, "peak_memory": 5, "train_seconds": 2.5}).json()
@@ -185,6 +186,7 @@ def test_the_answer_says_why_there_is_no_trial(claims: Claims) -> None:
     assert claims.store.read(queries.find_worker, "rest:notebook").state == "alive"
     assert claims.post(other, "finish", {"metrics": {"accuracy": 0.1}}).status_code == 200
     assert reason() == ("finished", True)
+    assert claims.store.read(queries.find_worker, "rest:notebook").state == "gone"  # it has nothing more to do here
     assert_problem(claims.ask("no-such-study"), 404, "study-not-found")
 
 
