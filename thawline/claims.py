@@ -26,7 +26,7 @@ LONGEST_DETAIL = 1_000  # characters
 REASONS: Mapping[str, str] = MappingProxyType(
     {"MemoryError": "out_of_memory", "OutOfMemoryError": "out_of_memory", "FloatingPointError": "diverged"}
 )
-"""Failure reasons by the name of an exception's class. Other exceptions have the reason script_error."""
+"""Failure reasons by the name of an exception's type. Other exceptions have the reason script_error."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Reason = Literal["script_error", "crashed", "out_of_memory", "diverged", "infeasible", "timeout"]
