@@ -25,6 +25,8 @@ def served(thaw: Path, home: Path, workers: int) -> Iterator[str]:
                 break
         else:
             raise AssertionError(f"the server ended without an address:\n{''.join(seen)}")
-        yield address.group()
-        server.terminate()
+        try:
+            yield address.group()
+        finally:
+            server.terminate()
         assert server.wait(END_SECONDS) == 0
