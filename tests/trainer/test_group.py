@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from trainer.checkpoints import Checkpoints, TrainingState
-from trainer.host import HostMessage, RunGroup
+from trainer.host import RunGroup
 from trainer.learners import Member
 from trainer.loop import Events
+from trainer.pipes import HostMessage
 from trainer.protocol import BatchProgress, Cancel, EpochMetrics, Failed, Finished, ModelExported, PruningDecision, RunPrepared, Stopped
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo

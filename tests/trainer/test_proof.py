@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from trainer import host, proof
-from trainer.host import MessageWriter
+from trainer.pipes import MessageWriter
 from trainer.remedies import DeviceFacts, remedy
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")

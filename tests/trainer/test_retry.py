@@ -17,9 +17,10 @@ from trainer.checkpoints import Checkpoints
 from trainer.data.images import examples
 from trainer.features.source import ON_DEVICE
 from trainer.heads import HeadEnsemble
-from trainer.host import Host, Orders, UnreadableOrder, release_when_idle
+from trainer.host import Host, release_when_idle
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
+from trainer.pipes import Orders, UnreadableOrder
 from trainer.protocol import BatchedRuns, CheckpointSaved, EpochMetrics, Failed, Finished, Run, RunPrepared
 from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.images.config import ImageData, ImageModel

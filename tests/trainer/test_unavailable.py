@@ -11,8 +11,9 @@ from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.data.images import decoding
 from trainer.data.images.decoding import Undecodable
-from trainer.host import Host, HostMessage
+from trainer.host import Host
 from trainer.loop import train
+from trainer.pipes import HostMessage
 from trainer.preparation import Expected, inspect
 from trainer.protocol import Check, Checked, Failed, Progress, Unavailable
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo

@@ -1,0 +1,154 @@
+"""Scripts that behave: reports, decisions, attempts, and what is read from files."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import thawline
+from tests.trainer.scripts.conftest import GOOD, Runner
+from thawline import script
+from trainer.protocol import PruningDecision
+
+ROOT = Path(__file__).resolve().parents[3]
+IMPORT = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport thawline\n"
+
+
+def test_a_script_is_run_with_its_inputs(runner: Runner) -> None:
+    source = (
+        "import json, os, sys\nprint('epoch=1', 'score=%r' % json.load(open(os.environ['THAW_PARAMS']))['lr'])\n"
+        "print(json.dumps([sys.argv[1:], os.getcwd(), os.environ['THAW_SEED'], os.environ['OMP_NUM_THREADS']]))\n"
+    )
+    answered = runner.run(source, seed=5, score_test=True)
+    assert [line.kind for line in answered.lines] == ["prepared", "measured", "finished"]
+    assert answered.end.metrics == {"score": 0.1} and answered.end.test.metrics == {"score": 0.1}
+    assert json.loads(answered.log.splitlines()[1]) == [["--lr=0.1"], str(runner.workdir), "5", "1"]
+    assert answered.end.peak_memory > 10**6
+
+
+def test_a_check_gives_the_digests(runner: Runner) -> None:
+    (runner.workdir / "lib.py").write_text("")
+    checked = runner.check(runner.config(GOOD, files=["*.py"]))
+    assert sorted(checked.facts.files) == ["lib.py", "train.py"]
+    assert runner.check(runner.config(files=["*.txt"])).reason == "bad_data"
+
+
+def test_a_pruned_script_that_asks_is_answered(runner: Runner) -> None:
+    source = IMPORT + (
+        "for step in range(1, 100):\n    if thawline.report(step=step, score=step / 10, loss=1):\n"
+        "        print('asked to stop at', step)\n        break\n"
+    )
+    answered = runner.run(source, decision_steps=[2, 4, 6], decide=lambda step: step < 4)
+    assert answered.end.kind == "stopped" and answered.end.step == 4
+    assert answered.reports[4] == {"score": 0.4, "loss": 1.0} and sorted(answered.reports) == [1, 2, 3, 4]
+    assert "asked to stop at 4" in answered.log
+
+
+def test_a_pruned_script_that_prints_is_terminated(runner: Runner) -> None:
+    source = (
+        "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit('saved'))\n"
+        "for n in range(1, 3): print(f'epoch={n} score=1')\ntime.sleep(300)"
+    )
+    answered = runner.run(source, decision_steps=[1], decide=lambda step: False)
+    assert answered.end.kind == "stopped" and "saved" in answered.log
+
+
+def test_later_steps_wait_for_a_decision(runner: Runner) -> None:
+    """A worker that receives a report while it decides about an earlier one would not send the decision."""
+    runner.begin(runner.config("for n in range(1, 4): print(f'epoch={n} score={n}', flush=True)\nimport time\ntime.sleep(1)"), [1])
+    assert runner.until().kind == "prepared"
+    assert getattr(runner.until(), "step", None) == 1
+    assert runner.process.read(0.4) is None
+    runner.process.send(PruningDecision(go_on=True))
+    assert sorted(runner.rest().reports) == [2, 3]
+
+
+def test_reports_from_a_process_of_a_launcher(runner: Runner) -> None:
+    """torchrun closes inherited descriptors, and starts a process for each rank."""
+    child = IMPORT + "import os\nprint(thawline.report(step=1, score=0.5 + int(os.environ['RANK'])))\n"
+    started = f"subprocess.run([sys.executable, '-c', {child!r}], env={{**os.environ, 'RANK': rank}})"
+    source = f"import os, subprocess, sys\nfor rank in '10': {started}"
+    answered = runner.run(source)
+    assert answered.reports == {1: {"score": 0.5}} and answered.end.kind == "finished"
+
+
+def test_reports_from_the_shell(runner: Runner) -> None:
+    (runner.workdir / "run.sh").write_text(
+        'echo "{\\"step\\": 1, \\"score\\": 0.5}" >&$THAW_REPORT_FD\nread answer <&$THAW_REPLY_FD\necho "answer: $answer"\n'
+    )
+    answered = runner.run(command=["sh", "run.sh"])
+    assert answered.reports == {1: {"score": 0.5}} and "answer: continue" in answered.log
+
+
+def test_checkpoints_survive_attempts(runner: Runner) -> None:
+    source = (
+        "import os, time\nfolder = os.environ['THAW_CHECKPOINT']\npath = folder + '/last'\n"
+        "done = int(open(path).read()) if os.environ['THAW_RESUMED'] == '1' else 0\n"
+        "for step in range(done + 1, 4):\n    open(path, 'w').write(str(step))\n    print(f'epoch={step} score={step}')\n"
+        "    if step == 2 and not done: raise SystemExit(75)\n"
+    )
+    first = runner.run(source)
+    assert first.end.kind == "deferred" and sorted(first.reports) == [1, 2]
+    assert not (runner.out / "leftover").exists()
+    earlier = runner.trials / "checkpoint" / "e1"
+    second = runner.run(source)
+    assert second.end.kind == "finished" and sorted(second.reports) == [3]
+    assert not earlier.exists() and (runner.trials / "checkpoint" / "e2" / "last").read_text() == "3"
+
+
+def test_metrics_from_a_file(runner: Runner) -> None:
+    source = (
+        "import os, time\nwith open(os.environ['THAW_OUT'] + '/logs.jsonl', 'w', buffering=1) as file:\n"
+        '    for n in range(1, 4):\n        print(\'{"epoch": %d, "score": %d, "note": "x"}\' % (n, n), file=file)\n        time.sleep(0.3)\n'
+    )
+    answered = runner.run(source, metrics={"file": "logs.jsonl"})
+    assert answered.reports == {n: {"score": float(n)} for n in (1, 2, 3)} and answered.end.kind == "finished"
+
+
+def test_metrics_by_regular_expressions(runner: Runner) -> None:
+    source = "import sys\nfor n in (1, 2): print(f'Epoch {n} | val score: {n / 4}', file=sys.stderr)"
+    patterns = {"step": r"Epoch (\d+)", "score": r"val score: ([\d.]+)"}
+    assert runner.run(source, metrics={"regex": patterns}).reports == {1: {"score": 0.25}, 2: {"score": 0.5}}
+
+
+def test_a_secret_of_the_study_is_not_in_the_log(runner: Runner) -> None:
+    source = "import os, sys\nprint('the token is', os.environ['MY_TOKEN'])\nsys.exit(os.environ['MY_TOKEN'])"
+    answered = runner.run(source, environment={"MY_TOKEN": "hush-hush"})
+    assert "the token is ***" in answered.log and "hush" not in answered.log + answered.end.detail
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    for name in ("THAW_REPORT_PIPE", "THAW_PARAMS", "THAW_CHECKPOINT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    script._reset()
+    yield monkeypatch
+    script._reset()
+
+
+def test_outside_of_a_trial_nothing_happens(outside: pytest.MonkeyPatch) -> None:
+    assert thawline.report(step=1, score=0.5) is False
+    assert thawline.params() == {} and thawline.checkpoint_dir() is None
+
+
+def test_after_the_trial_the_answer_is_to_stop(outside: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outside.setenv("THAW_REPORT_PIPE", str(tmp_path / "gone"))
+    assert thawline.report(score=0.5) is True
+    outside.setenv("RANK", "1")
+    assert thawline.report(score=0.5) is False
+
+
+def test_a_metric_that_is_no_number_is_named(outside: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outside.setenv("THAW_REPORT_PIPE", str(tmp_path / "gone"))
+    with pytest.raises(TypeError, match="the metric score is no number: 'high'"):
+        thawline.report(score="high")  # type: ignore[arg-type]
+
+
+def test_importing_the_package_for_reports_loads_no_client() -> None:
+    loaded = "sorted({'httpx2', 'pydantic', 'service.client'} & sys.modules.keys())"
+    code = f"import sys, thawline; thawline.report(step=1, a=1); print({loaded})"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

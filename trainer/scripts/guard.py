@@ -1,0 +1,171 @@
+"""Starts a script and, when it ends, ends every process that it has started. Runs as a file, `python -I -S guard.py`, for a quick start.
+
+Arguments: the descriptors CONTROL and STATUS, the largest size of a file in bytes or -1, then the command. On CONTROL the byte T sends
+SIGTERM to the script's process group; its end, which is also the end of the runner, kills everything. On STATUS lines of JSON are written:
+`error`, if the command could not be started, and at the end `code`, `left` and `peak`.
+
+The guard is in a session of its own, so that killing the runner's process group does not end it before it has cleaned up. Processes that
+fork away become its children (PR_SET_CHILD_SUBREAPER), and the script is killed if the guard is (PR_SET_PDEATHSIG).
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+KILL_SECONDS = 5.0  # how long to wait for killed processes; one that is blocked in the kernel ends only when it wakes
+CANNOT_START = 127
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process on Linux; elsewhere without effect."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that descend from one, without it, parents first; empty where /proc does not exist. Ended ones are left out."""
+    children = dict[int, list[int]]()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdecimal() and (parent := _parent(name)) is not None:
+            children.setdefault(parent, []).append(int(name))
+    found = list(children.get(pid, ()))
+    for one in found:  # grows while it is read
+        found += children.get(one, ())
+    return found
+
+
+def _parent(pid: str) -> int | None:
+    """The parent of a process; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, parent = file.read().rpartition(b")")[2].split()[:2]
+    except (OSError, ValueError):
+        return None
+    return None if state in b"ZX" else int(parent)
+
+
+def kill_descendants(pid: int) -> int:
+    """Kill the processes that descend from one, and return their number. They are stopped first, so that none of them can fork away."""
+    stopped = set[int]()
+    while fresh := [one for one in descendants(pid) if one not in stopped]:
+        for one in fresh:
+            _signal(one, signal.SIGSTOP)
+        stopped.update(fresh)
+    for one in stopped:
+        _signal(one, signal.SIGKILL)
+    return len(stopped)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _start(command: list[str], file_bytes: int, private: tuple[int, ...], status: int) -> None:
+    """Replace this process, the child of the guard, by the command. Never returns."""
+    try:
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if file_bytes >= 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        for descriptor in private:
+            os.close(descriptor)
+        os.set_inheritable(status, False)
+        os.execvp(command[0], command)  # noqa: S606  (without a shell, as intended)
+    except OSError as error:
+        os.write(status, json.dumps({"error": error.strerror or str(error)}).encode() + b"\n")
+    finally:
+        os._exit(CANNOT_START)
+
+
+def main() -> None:
+    control, status, file_bytes = map(int, sys.argv[1:4])
+    os.set_inheritable(control, False)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    script = os.fork()
+    if script == 0:
+        signal.set_wakeup_fd(-1)
+        _start(sys.argv[4:], file_bytes, (control, woken, wake), status)
+    for descriptor in (0, 1, 2):  # the pipes of the script's output must end with the script
+        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    for name in ("THAW_REPORT_FD", "THAW_REPLY_FD"):
+        os.close(int(os.environ[name]))
+    code, left = _follow(script, control, woken)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    os.write(status, json.dumps({"code": code, "left": left, "peak": peak}).encode() + b"\n")
+
+
+def _follow(script: int, control: int, woken: int) -> tuple[int | None, int]:
+    """Wait for the script's end or that of the runner, then kill what is left. Returns exit code and number of processes killed."""
+    while (code := _reap(script)) is None:
+        readable = select.select([control, woken], [], [])[0]
+        if woken in readable:
+            os.read(woken, 4096)
+        if control in readable:
+            if not os.read(control, 16):
+                break
+            _signal_group(script, signal.SIGTERM)
+            _signal_group(script, signal.SIGCONT)
+    left = kill_descendants(os.getpid())
+    if code is None:
+        _signal_group(script, signal.SIGKILL)  # where there is no /proc
+    return _bury(script, code), left
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def _bury(script: int, code: int | None) -> int | None:
+    """Wait for killed processes, and return the script's exit code."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            ended, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if ended == script:
+            code = os.waitstatus_to_exitcode(how)
+        elif ended == 0:
+            time.sleep(0.002)
+            kill_descendants(os.getpid())
+    return code
+
+
+def _reap(script: int) -> int | None:
+    """Reap ended children, and return the script's exit code if it is among them."""
+    code = None
+    while True:
+        try:
+            ended, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if ended == 0:
+            return code
+        if ended == script:
+            code = os.waitstatus_to_exitcode(how)
+
+
+if __name__ == "__main__":
+    main()
