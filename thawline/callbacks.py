@@ -48,7 +48,7 @@ def transformers() -> Any:
     """A callback for `Trainer(callbacks=[...])` of Transformers, which reports each evaluation; evaluations are counted."""
 
     def on_evaluate(self: Any, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        numbers = _numbers(metrics)
+        numbers: dict[str, Any] = _numbers(metrics)
         numbers.pop("epoch", None)
         if state.is_world_process_zero and report(**numbers):
             control.should_training_stop = True

@@ -72,7 +72,7 @@ class ScriptOptions:
     floor_bytes: int = 0  # of free disk space, below which a script that writes is ended
 
 
-class Sink(Protocol):
+class ScriptMessages(Protocol):
     """Receives messages; implemented by `trainer.pipes.MessageWriter`."""
 
     def send(self, *lines: HostMessage) -> None: ...
@@ -86,7 +86,7 @@ class ScriptAttempt:
         run: Run,
         config: ScriptConfig,
         folders: AttemptFolders,
-        sink: Sink,
+        sink: ScriptMessages,
         received: Callable[[], Sequence[PruningDecision | Cancel]],
         options: ScriptOptions,
     ) -> None:

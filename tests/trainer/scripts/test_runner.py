@@ -102,7 +102,8 @@ def test_checkpoints_survive_attempts(runner: Runner) -> None:
 def test_metrics_from_a_file(runner: Runner) -> None:
     source = (
         "import os, time\nwith open(os.environ['THAW_OUT'] + '/logs.jsonl', 'w', buffering=1) as file:\n"
-        '    for n in range(1, 4):\n        print(\'{"epoch": %d, "score": %d, "note": "x"}\' % (n, n), file=file)\n        time.sleep(0.3)\n'
+        '    for n in range(1, 4):\n        print(\'{"epoch": %d, "score": %d, "note": "x"}\' % (n, n), file=file)\n'
+        "        time.sleep(0.3)\n"
     )
     answered = runner.run(source, metrics={"file": "logs.jsonl"})
     assert answered.reports == {n: {"score": float(n)} for n in (1, 2, 3)} and answered.end.kind == "finished"
