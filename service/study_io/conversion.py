@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces import Fault, Path, Scalar
-from search_spaces.documents import impurities
+from search_spaces.documents import from_yaml, impurities
 from service.domain.errors import InvalidInput
 from service.domain.parsing import examine
 from service.domain.spec import MAX_TRIALS
@@ -55,8 +55,11 @@ class _Conversion:
         self.document: dict[str, Any] = {"name": None, "task": task}
 
     def run(self, name: str) -> Converted:
-        self._mark(("data", "path"), f"such as `{self.task.lines['data']}`")
-        self._mark(("model", "name"), f"such as `{self.task.lines['model']}`; `thaw study schema --task {self.task.name}` lists the models")
+        path, model_name = (
+            _flow(from_yaml(self.task.lines[section])[section][name]) for section, name in (("data", "path"), ("model", "name"))
+        )
+        self._mark(("data", "path"), f"such as `path: {path}`")
+        self._mark(("model", "name"), f"such as `name: {model_name}`; `thaw study schema --task {self.task.name}` lists the models")
         self.document |= {"search_space": {}, "fixed": {}}
         for theirs, value in self.found.params.items():
             self._add_parameter(theirs, value)

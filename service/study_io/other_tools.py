@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from search_spaces import Fault, Path
-from search_spaces.documents import MAX_INTEGER, impurities
+from search_spaces.documents import MAX_INTEGER
 from search_spaces.parameters import MAX_STEPS
 from service.domain.errors import InvalidInput
 from service.domain.spec import MAX_TRIALS
@@ -95,8 +95,7 @@ def refuse(place: Path, code: str, message: str) -> NoReturn:
 
 def read(document: Any) -> ForeignSearch:
     """The search that a parsed YAML or JSON file defines. Raises InvalidInput."""
-    if faults := [fault for fault in impurities(document) if fault.code in ("not_finite", "too_large")]:
-        raise InvalidInput(faults)  # texts may have several lines: a description, or a script in a manifest
+    document = _without_endless(document)
     if not isinstance(document, dict):
         refuse((), "not_a_mapping", "this is no definition of a search; give a W&B sweep, a Ray Tune space or a Katib experiment")
     if "search_space" in document:
@@ -108,6 +107,21 @@ def read(document: Any) -> ForeignSearch:
     if "parameters" in document:
         return _wandb(document)
     return _ray(document)
+
+
+def _without_endless(value: Any) -> Any:
+    """The value with texts for numbers that are not finite or above 2^53, so that only entries that need a number are lost."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if abs(value) > MAX_INTEGER:
+            return f"an integer above {MAX_INTEGER}"
+        case dict():
+            return {name: _without_endless(each) for name, each in value.items()}
+        case list():
+            return [_without_endless(each) for each in value]
+        case _:
+            return value
 
 
 def _mapping(value: Any, *place: str) -> dict[str, Any]:

@@ -64,7 +64,6 @@ def test_an_optuna_database_by_its_url(thaw: Thaw, tmp_path: Path) -> None:
     [
         ("a" * 10_000_000, "at most 262144 bytes are accepted"),
         ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases (*name) are not accepted"),
-        ("parameters: {lr: {min: .nan, max: 1}}", "#/parameters/lr/min  NaN and Infinity are not accepted"),
         ("parameters: [1", "this is not valid YAML"),
         ("SQLite format 3\0" + "x" * 100, "this is not an SQLite database of Optuna"),
         ("\0\1\2", "this is not valid YAML"),

@@ -1,6 +1,7 @@
 """Searches of other tools as study files: what is converted, what is named, and what is left to the user."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -415,7 +416,6 @@ def test_whatever_is_converted_has_faults_at_the_marked_places_only(document: di
     [
         ("a: &a [x]\nb: [*a, *a]", "#", "yaml_alias"),
         ("parameters: !!python/object:os.system {}", "#", "yaml_tag"),
-        ("parameters: {lr: {min: .nan, max: 1}}", "#/parameters/lr/min", "not_finite"),
         ("parameters: 5", "#/parameters", "not_a_mapping"),
         ("parameters: {}\nmetric: [accuracy]", "#/metric", "not_a_mapping"),
         ("parameters: {}\nearly_terminate: hyperband", "#/early_terminate", "not_a_mapping"),
@@ -436,6 +436,35 @@ def test_what_cannot_be_read_is_refused_with_its_place(text: str, pointer: str, 
     except (InvalidInput, Faulty) as refused:
         faults += refused.faults
     assert [(fault.pointer, fault.code) for fault in faults] == [(pointer, code)]
+
+
+@pytest.mark.parametrize("written", [".nan", ".inf", "-.inf", "1e999", str(10**400), str(2**53 + 1)])
+def test_a_number_that_is_not_accepted_loses_its_entry_alone(written: str) -> None:
+    """It is in a range, among choices, fixed, and in fields that a study does not have."""
+    text = (
+        f"metric: {{name: accuracy, goal: maximize, target: {written}}}\ndescription: {{seen: [{written}]}}\n"
+        f"parameters: {{lr: {{min: {written}, max: 1}}, weight_decay: {{values: [0.1, {written}]}}, batch_size: {{value: {written}}}, "
+        "dropout: {min: 0.0, max: 0.5}}\nearly_terminate: {type: hyperband, eta: " + written + "}\n"
+    )
+    found = converted(text)
+    document = checked(found)
+    assert set(document["search_space"]) == {"weight_decay", "dropout"} and "batch_size" not in document.get("fixed", {})
+    assert document["search_space"]["weight_decay"]["choices"] == [0.1]
+    lost = "\n".join(found.lost)
+    for place in ("metric.target", "description", "parameters.lr", "parameters.weight_decay choice", "parameters.batch_size"):
+        assert place in lost, lost
+    assert "pruner.reduction_factor" in lost
+
+
+def test_a_hint_can_be_written_where_it_is() -> None:
+    for task in specs():
+        section, hints = "", dict[str, str]()
+        for line in converted("parameters: {lr: {min: 0.1, max: 1}}", task).text.splitlines():
+            section = line.partition(":")[0] if line[:1].isalpha() else section
+            if hint := re.search(r"^  (\w+): null  # COMPLETE: such as `(\w+: .+?)`", line):
+                assert [*from_yaml(hint[2])] == [hint[1]], line
+                hints[section] = hint[1]
+        assert hints == {"data": "path", "model": "name"}
 
 
 @pytest.mark.parametrize(
