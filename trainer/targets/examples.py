@@ -13,6 +13,7 @@ from trainer.configuration import Frozen
 MOST_WORST = 20  # examples that a report names
 MOST_NAME = 400  # characters of a name
 MOST_TEXT = 300  # characters of a text
+MOST_READ = 10 * MOST_TEXT  # characters of a text in which its beginning is sought
 MOST_SIDE = 96  # of a picture
 MOST_BYTES = 3_072  # of a picture; its base64 has 4,096 characters, the limit of a text in a study file
 LEFT_OUT = re.compile(
@@ -21,9 +22,10 @@ LEFT_OUT = re.compile(
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in one line, without control characters."""
-    words = " ".join(LEFT_OUT.sub(" ", text[: 10 * MOST_TEXT]).split())
-    return words if len(words) <= MOST_TEXT else f"{words[: MOST_TEXT - 1]}…"
+    """The beginning of a text in one line, without control characters. It ends with … if the text is longer."""
+    text = text.rstrip()
+    words = " ".join(LEFT_OUT.sub(" ", text[:MOST_READ]).split())
+    return words if len(words) <= MOST_TEXT and len(text) <= MOST_READ else f"{words[: MOST_TEXT - 1]}…"
 
 
 def is_picture(raw: bytes) -> bool:

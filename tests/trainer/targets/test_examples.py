@@ -83,6 +83,8 @@ def test_every_thumbnail_is_a_small_picture(size: int, detail: str) -> None:
 def test_an_excerpt_is_one_line_without_control_characters() -> None:
     assert excerpt(" two\nlines\tand\x1b[31m a colour\u202e \ud800") == "two lines and [31m a colour"
     assert excerpt("") == excerpt(" \n ") == ""
+    assert excerpt("word" + " " * 10_000) == "word"
+    assert excerpt("word" + " " * 10_000 + "word") == "word…", "the rest is too far behind"
     cut = excerpt("word " * 1_000)
     assert len(cut) == MOST_TEXT and cut.startswith("word word ") and cut.endswith("…")
     assert NamedExample(name="a", text=cut).model_dump() == {"name": "a", "text": cut}, "fields without a value are left out"
