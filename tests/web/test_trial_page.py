@@ -65,6 +65,14 @@ def test_a_trial_is_followed_to_its_end_without_reloading(page: Page, live_lab: 
     expect(row_of(page.locator("table.attempts"), "1")).to_contain_text("ran to its end")
 
 
+def test_shares_of_which_fewer_are_better_have_their_own_chart(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("calibrated")
+    live_lab.report(live_lab.claim_from("calibrated"), 1, accuracy=0.9, f1=0.8, ece=0.01)
+    page.goto("/studies/calibrated/trials/0")
+    expect(page.locator(".chart-group h3")).to_have_text(["Shares of the validation images", "ece (share)"])
+    expect(page.locator(".chart-group", has_text="ece").locator(".lines-legend")).not_to_contain_text("accuracy")
+
+
 def test_the_memory_of_a_gpu_is_given_with_what_the_run_needs_of_it(page: Page, live_lab: Laboratory) -> None:
     live_lab.study("on-a-gpu")
     claim = live_lab.claim_from("on-a-gpu")

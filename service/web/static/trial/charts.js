@@ -9,10 +9,10 @@ import { namesOf, pointsOf } from "./course.js";
 
 const CHOSEN = "metric";
 
-// The title of the metric's chart. All shares have one chart, and all losses.
+// The title of the metric's chart. All shares of which more are better have one chart, and all losses.
 function groupOf(study, name) {
-  const { share, unit } = measureIn(study, name);
-  if (share) return `Shares of the validation ${examples(study)}`;
+  const { share, direction, unit } = measureIn(study, name);
+  if (share && direction === "maximize") return `Shares of the validation ${examples(study)}`;
   if (name.includes("loss")) return "Loss";
   return unit ? `${name} (${unit})` : name;
 }
