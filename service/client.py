@@ -95,13 +95,18 @@ class PlotlyFigure(BaseModel):
     layout: dict[str, Any]
 
 
+def without_user(address: str) -> str:
+    """The address for messages and links: without the user and password of a proxy."""
+    return re.sub(r"(?<=://)[^/]*@", "", address)
+
+
 class Client:
     """Calls to one server. Each method raises Unreachable, Refused (with the server's problem) or UnexpectedAnswer."""
 
     def __init__(self, server: str, token: str | None = None) -> None:
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         address = server.rstrip("/")
-        self.server = re.sub(r"(?<=://)[^/]*@", "", address)  # for messages: without the user and password of a proxy
+        self.server = without_user(address)
         self._http = httpx2.Client(base_url=f"{address}/api/v1/", headers=headers, timeout=SECONDS, trust_env=False)
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """Defines the commands and their options. The other modules of this package implement them."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,15 +40,30 @@ Parent = Annotated[int | None, typer.Option(hidden=True, help="Exit when the pro
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exits with 0, 1 (failed), 2 (invalid input), 3 (server unreachable) or 130 (Ctrl-C)."""
+    """Run one command, and exit with a code of docs/commands.md."""
+    code: int | str | None
+    if sys.stdout is None:  # closed; a file that is opened later must not get its descriptor
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process exits)
     try:
         app(args=arguments)
+        code = None
+    except SystemExit as end:
+        code = end.code
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
     except Exception as error:
-        from service.cli.console import explain
+        code = _explained(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or _explained(error)
+    sys.exit(code)
 
-        sys.exit(explain(error))
+
+def _explained(error: Exception) -> int:
+    from service.cli.console import explain
+
+    return explain(error)
 
 
 @app.callback()

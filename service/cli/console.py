@@ -1,5 +1,6 @@
 """Output of the commands: tables and values on standard output, errors of failed commands and log lines on standard error."""
 
+import errno
 import json
 import logging
 import os
@@ -95,6 +96,9 @@ def speed(trial: "TrialView", example: str) -> str:
 
 
 FAILED, FAULTY, NO_SERVER = 1, 2, 3
+UNWRITTEN = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+)  # of standard output: files have their names in errors
 
 
 @dataclass
@@ -113,10 +117,11 @@ def explain(error: Exception) -> int:
     """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown type."""
     from service.client import Refused, Unreachable
     from service.domain.errors import InvalidInput, ThawlineError
+    from trainer.data.examples import shown
 
     match error:
         case FaultyFile():
-            _print_lines(f"{error.file}: {pointer}  {message}" for pointer, message in error.faults)
+            _print_lines(f"{shown(str(error.file))}: {pointer}  {message}" for pointer, message in error.faults)
             return FAULTY
         case InvalidInput():
             _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)
@@ -131,10 +136,21 @@ def explain(error: Exception) -> int:
             _print_lines([str(error)])
             return FAILED
         case BrokenPipeError():  # the reader of standard output has exited
-            sys.stderr.close()
+            _discard_output()
+            return FAILED
+        case OSError() if error.errno in UNWRITTEN and error.filename is None:
+            _discard_output()
+            _print_lines([f"The output cannot be written: {error.strerror}."])
             return FAILED
         case _:
             raise error
+
+
+def _discard_output() -> None:
+    """Send the rest of standard output to the null device: Python would report at exit that it cannot be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -4,19 +4,22 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from service.cli.console import Failure, console, table
 from service.cli.processes import NO_TORCH, has_torch
+from service.client import without_user
 from service.domain.errors import ThawlineError
 from service.settings import Settings
 from service.worker.devices import Slot, SlotLayout, cores, layout_of, machine_memory
 from service.worker.discovery import Sources, Unanswered, ask_torch, driver_version, find_devices
 from service.worker.process import TrainerDied, TrainerProcess
+from trainer.configuration import counted
 from trainer.protocol import DeviceUnusable, TrainerReady
 from trainer.remedies import remedy
 
@@ -45,7 +48,7 @@ def examine(settings: Settings) -> None:
         if one.fault is not None:
             console().print(f"\n{one.subject}: {one.fault.rstrip('.')}.")
     if wrong := sum(one.fault is not None for one in findings):
-        raise Failure(f"{wrong} {'check' if wrong == 1 else 'checks'} failed.")
+        raise Failure(f"{counted(wrong, 'check')} failed.")
 
 
 def _software() -> Iterator[DoctorLine]:
@@ -67,7 +70,7 @@ def _software() -> Iterator[DoctorLine]:
 def _devices(settings: Settings) -> Iterator[DoctorLine]:
     found = find_devices()
     yield DoctorLine("NVIDIA driver", _driver_version())
-    yield DoctorLine("processor", f"{cores()} cores, {_size(machine_memory() or 0)} of memory")
+    yield DoctorLine("processor", f"{counted(cores(), 'core')}, {_size(machine_memory() or 0)} of memory")
     if found.fault is not None:
         yield DoctorLine(found.fault.name, "cannot be used", f"{found.fault.detail}. {found.fault.remedy}")
     if not found.devices:
@@ -180,18 +183,26 @@ def _ago(moment: float) -> str:
 
 
 def _settings_that_deviate(settings: Settings) -> Iterator[DoctorLine]:
-    from service.store import without_password
-
     default = Settings()
     for name in sorted(type(settings).model_fields.keys() - {"home"}):
         value = getattr(settings, name)
         if value != getattr(default, name) and not (name == "database_url" and value.endswith(f"{settings.home / 'thawline.db'}")):
-            text = "set" if name in SECRET else without_password(value) if name == "database_url" else _written(value)
-            yield DoctorLine(f"THAW_{name.upper()}", text)
+            yield DoctorLine(f"THAW_{name.upper()}", _written(name, value))
 
 
-def _written(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+def _written(name: str, value: Any) -> str:
+    """The value of a setting, without secrets."""
+    from service.store import without_password
+
+    match name:
+        case _ if name in SECRET:
+            return "set"
+        case "database_url":
+            return without_password(value)
+        case "server":
+            return without_user(value)
+        case _:
+            return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _size(amount: float) -> str:

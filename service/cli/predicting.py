@@ -1,13 +1,16 @@
 """`thaw predict` and `thaw convert`: use models that `thaw train` wrote."""
 
 import csv
+import fcntl
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +27,12 @@ from service.domain.fault_messages import faults_of
 from service.domain.text import clean
 from service.exports.card import gain, score, size
 from service.settings import Settings
-from trainer.configuration import DataConfig, TrainConfig, resolve_paths
+from trainer.configuration import DataConfig, TrainConfig, counted, resolve_paths
+from trainer.data.examples import shown
 from trainer.tasks.registry import spec_of
 
 CONFIG, MODEL = "config.yaml", "model.safetensors"
+PARTIAL = ".convert-"  # begins the names of hidden folders
 JSON_LINES = (".jsonl", ".ndjson")
 LISTED = 20  # rows with errors that are named
 NOT_INHERITED = ("path", "validation_path", "test_path", "split", "root")  # fields of the study's data that do not apply to another file
@@ -74,12 +79,30 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
         "cache_bytes": settings.cache_bytes,
     }
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as partial:
-            (answer,) = answers_of("trainer.conversion", {**request, "out": str(Path(partial).absolute())}, file)
-            Path(partial, answer["report"]["file"]).replace(folder / answer["report"]["file"])
+        with _partial(folder) as partial:
+            (answer,) = answers_of("trainer.conversion", {**request, "out": str(partial.absolute())}, file)
+            (partial / answer["report"]["file"]).replace(folder / answer["report"]["file"])
     except OSError as error:
         raise Failure(f"{folder} cannot be written: {error.strerror}") from None
     _print_report(folder, exported, answer["report"])
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """A hidden folder in the folder, which is removed at the end. Those of killed conversions are removed first. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Each conversion holds a shared lock. So the exclusive one is free only while no conversion runs, and then all are left over.
+        with suppress(OSError):  # another conversion runs, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left_over in folder.glob(f"{PARTIAL}*"):
+                shutil.rmtree(left_over)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=PARTIAL) as partial:
+            yield Path(partial)
+    finally:
+        os.close(descriptor)
 
 
 def _print_report(folder: Path, exported: Exported, report: Mapping[str, Any]) -> None:
@@ -97,13 +120,15 @@ def _print_report(folder: Path, exported: Exported, report: Mapping[str, Any]) -
     if report["interval"] is not None:
         low, high = (gain(metric, end) for end in report["interval"])
         interval = f"; its 95 % interval for new {task.example}s is {low} to {high}"
-    out.print(f"Difference on {report['examples']:,} {task.example}s, {report['data']}: {gain(metric, report['difference'])}{interval}.")
+    out.print(
+        f"Difference on {counted(report['examples'], task.example)}, {report['data']}: {gain(metric, report['difference'])}{interval}."
+    )
     if report["changed"] is not None:
         none = f"; of new {task.example}s at most {100 * (1 - 0.05 ** (1 / report['examples'])):.2g} % would (95 %)"
-        out.print(f"{report['changed']:,} of {report['examples']:,} predictions differ{'' if report['changed'] else none}.")
+        out.print(f"{report['changed']:,} of {counted(report['examples'], 'prediction')} differ{'' if report['changed'] else none}.")
     out.print(f"Times are those of {report['threads']} threads.")
     if report["unused"]:
-        out.print(f"{report['unused']['count']:,} rows cannot be used: {report['unused']['examples']}")
+        out.print(f"{counted(report['unused']['count'], 'row')} cannot be used: {report['unused']['examples']}")
 
 
 def read_model(folder: Path) -> Exported:
@@ -191,15 +216,15 @@ class _Table:
             if answer["error"] is not None:
                 self._errors += 1
                 if len(self._named) < LISTED:
-                    place = " ".join(f"{name} {value}" for name, value in answer["place"].items() if value != "")
+                    place = " ".join(f"{name} {shown(str(value))}" for name, value in answer["place"].items() if value != "")
                     self._named.append(f"{place}: {answer['error']}")
             yield self._json(names, answer) if self._form == "jsonl" else self._csv(names, answer)
         if not self._rows:
-            raise Failure(f"{self._file} has nothing to predict. {' '.join(self._left_out)}".strip())
+            raise Failure(f"{shown(str(self._file))} has nothing to predict. {' '.join(self._left_out)}".strip())
 
     def sentences(self) -> Iterator[str]:
         """How many rows were predicted, which have an error, and which files were left out."""
-        yield f"{self._rows - self._errors:,} of {self._rows:,} were predicted."
+        yield f"{self._rows - self._errors:,} of {counted(self._rows, 'row was', 'rows were')} predicted."
         if self._errors:
             more = f"; and {self._errors - len(self._named)} more" if self._errors > len(self._named) else ""
             yield f"{self._errors:,} with an error: {'; '.join(self._named)}{more}"

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.cli.predicting import data_of
+from service.cli.predicting import _partial, data_of
 from tests.narrowed import trained as train_config
 from tests.production.conftest import METRICS, Train, Trained
 from tests.production.test_prediction import command, thaw
@@ -208,3 +208,19 @@ def test_an_interrupted_conversion_leaves_no_file(trained: Train, tmp_path: Path
         _, err = process.communicate(timeout=600)
     assert process.returncode == 130 and err == ""
     assert not list(folder.glob("*.onnx")) and not list(folder.glob(".convert-*"))
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next_one_alone(trained: Train, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained("text_multilabel").folder, tmp_path / "model"))
+    (folder / ".convert-killed").mkdir()
+    (folder / ".convert-killed" / "model.onnx").write_bytes(b"half")
+    with subprocess.Popen(command("convert", folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        until = time.monotonic() + 600
+        while (names := {one.name for one in folder.glob(".convert-*")}) <= {".convert-killed"} and time.monotonic() < until:
+            time.sleep(0.01)
+        assert ".convert-killed" not in names
+        with _partial(folder):  # as another conversion at the same time
+            assert len(list(folder.glob(".convert-*"))) == 2
+        _, err = first.communicate(timeout=600)
+    assert first.returncode == 0, err
+    assert (folder / "model.onnx").exists() and not list(folder.glob(".convert-*"))

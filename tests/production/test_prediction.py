@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,23 @@ def test_names_of_files_that_are_not_utf_8_are_written_with_escapes(trained: Tra
     assert json.loads((tmp_path / "out.jsonl").read_text())["path"] == os.fsdecode(b"a\xff.png")
     line = thaw("predict", model.folder, tmp_path, locale="C.UTF-8")[1].splitlines()[1]
     assert line.startswith("a\\udcff.png,")
+
+
+def test_a_message_names_a_file_in_one_line(trained: Train, tmp_path: Path) -> None:
+    model = trained("image_classification")
+    (tmp_path / "a\nb.png").write_bytes(b"no image")
+    code, _, err = thaw("predict", model.folder, tmp_path)
+    assert code == 0 and re.search(r"^1 with an error: path a\ufffdb\.png: .+$", err, re.MULTILINE), err
+    code, _, err = thaw("predict", model.folder, tmp_path / "no\nfile")
+    assert code == 2 and len(err.splitlines()) == 1, err
+
+
+def test_an_output_that_cannot_be_written_is_an_error(trained: Train, tmp_path: Path) -> None:
+    model = trained("text_classification")
+    file = model.table(tmp_path / "new.csv", model.of("test"), "text")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command("predict", model.folder, file), stdout=full, stderr=subprocess.PIPE, text=True, timeout=600)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "The output cannot be written: No space left on device."
 
 
 def test_the_input_is_not_replaced_by_the_predictions(trained: Train, tmp_path: Path) -> None:
