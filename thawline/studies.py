@@ -18,7 +18,7 @@ from service.domain.states import StudyState
 from service.rest_models import ConfirmationView, ListedStudyView, StudyView, TrialView
 from service.settings import Settings
 from thawline.claims import NothingToClaim, Trial, claimed
-from trainer.configuration import resolve_paths
+from trainer.configuration import counted, resolve_paths
 
 if TYPE_CHECKING:
     import pandas
@@ -285,7 +285,7 @@ class Study:
     def __repr__(self) -> str:
         info = self.info
         best = "" if info.best is None else f", best {info.metric} {info.best.value:.4g} (trial {info.best.number})"
-        return f"<Study {info.name}: {info.state}, {info.created} trials{best}>"
+        return f"<Study {info.name}: {info.state}, {counted(info.created, 'trial')}{best}>"
 
 
 def _document(study: Mapping[str, Any] | str | os.PathLike[str]) -> object:

@@ -27,6 +27,11 @@ RANDOM = "random"
 T = TypeVar("T")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Such as `1 row` and `1,200 rows`; `many` if the plural does more than add an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def narrowing(kind: type[T], fault: str) -> Callable[[object], T]:
     """A function that returns its argument as one of that type, and raises TypeError for another one.
 
@@ -319,9 +324,8 @@ class ListingFacts(Frozen):
         """Sentences about the listing, for logs and model cards."""
         found = list(self.notes)
         if self.groups is not None:
-            found.append(
-                f"{self.groups:,} groups by the column {self.columns.get('group', 'group').strip()}, each in one part of the split."
-            )
+            column = self.columns.get("group", "group").strip()
+            found.append(f"{counted(self.groups, 'group')} by the column {column}, each in one part of the split.")
         if self.unused_columns:
             found.append(f"Columns that are not used: {', '.join(self.unused_columns)}.")
         for one in self.left_out:
@@ -376,7 +380,7 @@ class DatasetInfo(ByTask):
     @property
     def in_words(self) -> str:
         """The amount of data as a phrase for logs."""
-        return f"{self.sizes.get('train', 0):,} {self.example}s to train on, {self.sizes.get('validation', 0):,} to validate"
+        return f"{counted(self.sizes.get('train', 0), self.example)} to train on, {self.sizes.get('validation', 0):,} to validate"
 
     @property
     def checked(self) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from service.domain.errors import InvalidInput
 from service.domain.fault_messages import faults_of, unknown_task
 from service.inspection import count_faults, sizes
 from service.settings import Settings
-from trainer.configuration import FIRST_TASK, DataConfig, ListingFacts, ModelConfig, Part, TrainConfig, resolve_paths
+from trainer.configuration import FIRST_TASK, DataConfig, ListingFacts, ModelConfig, Part, TrainConfig, counted, resolve_paths
 from trainer.data.examples import Look, UnfitData
 from trainer.data.measures import Splitting, Spread
 from trainer.tasks.base import Counted
@@ -36,16 +36,16 @@ def inspect_data(settings: Settings, file: Path | None, task: str | None, fields
     if name not in specs():
         raise InvalidInput([unknown_task(("task",))])
     data, model = _sections(document, file)
-    faults, counted, found = _listed(name, data)
+    faults, counts, found = _listed(name, data)
     splitting = None
     if not faults and not quick and has_torch():
         splitting, fault = _split(settings, name, data, model)
         faults += [] if fault is None else [fault]
     if as_json:
-        answer = _as_json(name, data, counted, found, splitting, faults)
+        answer = _as_json(name, data, counts, found, splitting, faults)
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
-    elif counted is not None:
-        _print(name, data, counted, found, splitting)
+    elif counts is not None:
+        _print(name, data, counts, found, splitting)
         if splitting is None and not faults and not quick:
             console().print(QUICK)
     if faults:
@@ -108,11 +108,11 @@ def _listed(task: str, data: DataConfig) -> tuple[list[Fault], Counted | None, I
     """The faults that a server would find, the counts by stratum, and what the task finds beside them."""
     spec = spec_of(task)
     try:
-        counted = spec.count(data, Look())
+        counts = spec.count(data, Look())
         found = spec.inspect_data(data, Look()) if isinstance(spec, InspectsData) else None
     except UnfitData as error:
         return [Fault(error.place, error.code, str(error))], None, None
-    return list(count_faults(task, data, counted)), counted, found
+    return list(count_faults(task, data, counts)), counts, found
 
 
 def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig | None) -> tuple[Splitting | None, Fault | None]:
@@ -135,16 +135,16 @@ def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig |
 
 
 def _as_json(
-    task: str, data: DataConfig, counted: Counted | None, found: InspectedData | None, splitting: Splitting | None, faults: Sequence[Fault]
+    task: str, data: DataConfig, counts: Counted | None, found: InspectedData | None, splitting: Splitting | None, faults: Sequence[Fault]
 ) -> dict[str, Any]:
     listing = _listing(found, splitting)
     return {
         "task": task,
         "data": data.model_dump(mode="json"),
-        "examples": None if counted is None else sum(own.total() for own in counted.counts.values()),
-        "given": None if counted is None else list(counted.given),
-        "parts": None if counted is None else _parts(data, counted, splitting),
-        "strata": None if counted is None else {name: _by_part(own) for name, own in counted.counts.items()},
+        "examples": None if counts is None else sum(own.total() for own in counts.counts.values()),
+        "given": None if counts is None else list(counts.given),
+        "parts": None if counts is None else _parts(data, counts, splitting),
+        "strata": None if counts is None else {name: _by_part(own) for name, own in counts.counts.items()},
         "labels": None if found is None else {name: _by_part(own) for name, own in found.labels.items()},
         "measures": {name: spread.model_dump() for name, spread in _measures(found, splitting)},
         "duplicates": None if splitting is None else splitting.duplicates,
@@ -162,14 +162,14 @@ def _by_part(counts: Mapping[Part | None, int]) -> dict[str, int]:
     return {part or "all": count for part, count in counts.items()}
 
 
-def _parts(data: DataConfig, counted: Counted, splitting: Splitting | None) -> dict[str, int]:
+def _parts(data: DataConfig, counts: Counted, splitting: Splitting | None) -> dict[str, int]:
     """The number of examples in each part; without torch that of a split in which no two examples are alike."""
     if splitting is not None:
         return dict(splitting.parts)
     found: dict[str, int] = dict.fromkeys(PARTS, 0)
-    for own in counted.counts.values():
-        for part, size in zip(PARTS, sizes(data, counted, own), strict=True):
-            found[part] += size if part == "train" or part not in counted.given else own[part]
+    for own in counts.counts.values():
+        for part, size in zip(PARTS, sizes(data, counts, own), strict=True):
+            found[part] += size if part == "train" or part not in counts.given else own[part]
     return found
 
 
@@ -186,17 +186,17 @@ def _listing(found: InspectedData | None, splitting: Splitting | None) -> Listin
     return None if found is None else found.listing
 
 
-def _print(task: str, data: DataConfig, counted: Counted, found: InspectedData | None, splitting: Splitting | None) -> None:
+def _print(task: str, data: DataConfig, counts: Counted, found: InspectedData | None, splitting: Splitting | None) -> None:
     out, example = console(), spec_of(task).example
-    total = sum(own.total() for own in counted.counts.values())
-    origin = f"the data's own split has {', '.join(counted.given)}" if counted.given else "the split is drawn"
-    out.print(f"{data.path}: {total:,} {example}s for {task}; {origin}")
-    parts = _parts(data, counted, splitting)
+    total = sum(own.total() for own in counts.counts.values())
+    origin = f"the data's own split has {', '.join(counts.given)}" if counts.given else "the split is drawn"
+    out.print(f"{data.path}: {counted(total, example)} for {task}; {origin}")
+    parts = _parts(data, counts, splitting)
     out.print(table(("part", f"{example}s"), [(part, f"{count:,}") for part, count in parts.items()]))
-    labels: Mapping[str, Mapping[Part | None, int]] = counted.counts if found is None else found.labels
+    labels: Mapping[str, Mapping[Part | None, int]] = counts.counts if found is None else found.labels
     if labels:
         first = f", the first {MOST_LABELS} of them" if len(labels) > MOST_LABELS else ""
-        out.print(f"\n{len(labels):,} label{'s' if len(labels) > 1 else ''}{first}")
+        out.print(f"\n{counted(len(labels), 'label')}{first}")
         columns = [part for part in (None, *PARTS) if any(part in own for own in labels.values())]
         rows = [(name, *(f"{own.get(part, 0):,}" for part in columns)) for name, own in [*labels.items()][:MOST_LABELS]]
         out.print(table(("label", *(part or f"{example}s" for part in columns)), rows))
@@ -210,13 +210,14 @@ def _print(task: str, data: DataConfig, counted: Counted, found: InspectedData |
 
 def _sentences(listing: ListingFacts | None, splitting: Splitting | None, example: str) -> Iterator[str]:
     if splitting is not None:
-        yield f"{splitting.distinct:,} different {example}s."
+        yield f"{counted(splitting.distinct, f'different {example}')}."
         if (found := splitting.duplicates) is not None:
-            divided = f"{found['crossing']:,} would have been divided; {found['mixed']:,} have more than one target"
-            yield f"{found['groups']:,} groups of near-duplicates: {divided}." if found["groups"] else "No near-duplicates."
+            divided = f"{found['crossing']:,} would have been divided; {counted(found['mixed'], 'has', 'have')} more than one target"
+            yield f"{counted(found['groups'], 'group')} of near-duplicates: {divided}." if found["groups"] else "No near-duplicates."
             if found.get("across"):
-                yield f"{found['across']:,} groups lie in several parts of the data's own split."
+                yield f"{counted(found['across'], 'group lies', 'groups lie')} in several parts of the data's own split."
         if splitting.unreadable_count:
-            yield f"{splitting.unreadable_count:,} files cannot be read and are left out: {'; '.join(splitting.unreadable)}"
+            files = counted(splitting.unreadable_count, "file that cannot be read is", "files that cannot be read are")
+            yield f"{files} left out: {'; '.join(splitting.unreadable)}"
     if listing is not None:
         yield from listing.sentences()

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, Literal
 from search_spaces import Fault, Faulty
 from search_spaces.documents import MAX_BYTES, from_file, from_json, text_of
 from service.cli.console import Failure, FaultyFile, console
-from service.client import Client, Refused
+from service.client import Client, Refused, without_user
 from service.domain.errors import InvalidInput
 from service.rest_models import StudyView
 from service.settings import Settings
-from trainer.configuration import resolve_paths
+from trainer.configuration import counted, resolve_paths
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -126,7 +126,11 @@ def _downloaded(settings: Settings, name: str) -> Iterator[BinaryIO]:
 
     with tempfile.TemporaryFile() as file, Client(settings.server, settings.token) as client:
         for piece in client.export(name):
-            file.write(piece)
+            try:
+                file.write(piece)
+                file.flush()
+            except OSError as error:
+                raise Failure(f"{tempfile.gettempdir()} cannot be written: {error.strerror}") from None
         if not is_whole(file):
             raise Failure("The download of the study was incomplete; try again.")
         yield file
@@ -167,7 +171,8 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
     finally:
         partial.unlink(missing_ok=True)
     if left_out:
-        console().print(f"{left_out} confirmation trials were left out: Optuna would not distinguish them from trials of the search.")
+        trials = counted(left_out, "trial of the confirmation was", "trials of the confirmation were")
+        console().print(f"{trials} left out: Optuna would not distinguish them from trials of the search.")
 
 
 def import_study(settings: Settings, source: str, name: str | None, like: Path | None, theirs: str | None, paused: bool) -> None:
@@ -180,8 +185,9 @@ def import_study(settings: Settings, source: str, name: str | None, like: Path |
     else:
         with Client(settings.server, settings.token) as client, faults_of(file):
             study = client.import_study(file, name, paused=paused)
-    trials = f"{study.created} trials" + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
-    console().print(f"Study {study.name} ({study.id}) was imported, {study.state}, with {trials}: {settings.server}/studies/{study.id}")
+    trials = counted(study.created, "trial") + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
+    link = f"{without_user(settings.server)}/studies/{study.id}"
+    console().print(f"Study {study.name} ({study.id}) was imported, {study.state}, with {trials}: {link}")
 
 
 def convert_study(source: str, output: Path | None, task: str | None, theirs: str | None) -> None:
@@ -248,7 +254,8 @@ def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | 
         spec = optuna_import.spec_in(imported) if like is None else parse_study(read_document(like))
         if (most := spec.budget.max_trials) <= len(imported.trials) and like is not None:
             count = len(imported.trials)
-            message = f"the {count} imported trials count towards the budget of {most}; raise it above {count}"
+            trials = counted(count, "imported trial counts", "imported trials count")
+            message = f"the {trials} towards the budget of {most}; raise it above {count}"
             raise FaultyFile(spec_file, (("#/budget/trials", message),))
         lines = optuna_import.documents(imported, spec, optuna_import.facts_in(imported) if like is None else None, time.time())
         with _as_file(lines) as lines_file, Client(settings.server, settings.token) as client:

@@ -15,6 +15,7 @@ from service.domain.pruning import SimulatedPruner
 from service.domain.states import StudyState, TrialState
 from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
 from service.settings import Settings
+from trainer.configuration import counted
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
@@ -23,7 +24,7 @@ def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool 
     with Client(settings.server, settings.token) as client:
         with faults_of(file):
             study = client.create_study(document, replace=replace)
-        console().print(f"Study {study.name} ({study.id}) was created: {settings.server}/studies/{study.id}")
+        console().print(f"Study {study.name} ({study.id}) was created: {client.server}/studies/{study.id}")
         for line in _notices(study):
             console().print(line)
         if and_watch and watch(client, study).state is StudyState.FAILED:
@@ -69,7 +70,7 @@ def _notes(study: StudyView) -> Iterator[str]:
         for group in listing.left_out:
             more = ", …" if group.count > len(group.examples) else ""
             examples = f" ({', '.join(group.examples)}{more})" if group.examples else ""
-            yield f"note: {group.count:,} {'file' if group.count == 1 else 'files'} left out: {group.reason}{examples}"
+            yield f"note: {counted(group.count, 'file')} left out: {group.reason}{examples}"
     yield from (f"note: {sentence}" for sentence in study.notes)
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"
@@ -87,7 +88,8 @@ def queue_trials(settings: Settings, name: str, file: Path) -> None:
     trials = read_list(file)
     with Client(settings.server, settings.token) as client, faults_of(file):
         queued = client.queue_trials(name, trials)
-    console().print(f"{name}: {len(queued)} trials queued, numbers {queued[0].number} to {queued[-1].number}")
+    numbers = f"number {queued[0].number}" if len(queued) == 1 else f"numbers {queued[0].number} to {queued[-1].number}"
+    console().print(f"{name}: {counted(len(queued), 'trial')} queued, {numbers}")
 
 
 def command_study(settings: Settings, name: str, action: Literal["pause", "resume", "stop"]) -> None:
@@ -101,10 +103,11 @@ def extend_study(settings: Settings, name: str, trials: int | None, hours: float
     """Increase the study's budget and print it."""
     with Client(settings.server, settings.token) as client:
         study = client.extend_study(name, trials, hours)
-    budget = {"trials": study.budget.trials, "hours": study.budget.hours}
-    bounds = " and ".join(f"{value:g} {unit}" for unit, value in budget.items() if value is not None)
+    trial_bound = None if study.budget.trials is None else counted(study.budget.trials, "trial")
+    hour_bound = None if study.budget.hours is None else f"{study.budget.hours:g} {'hour' if study.budget.hours == 1 else 'hours'}"
+    bounds = " and ".join(filter(None, (trial_bound, hour_bound)))
     out = console()
-    out.print(f"{study.name}: {study.state}, budget {bounds}, {study.created} trials created")
+    out.print(f"{study.name}: {study.state}, budget {bounds}, {counted(study.created, 'trial')} created")
     if study.state in (StudyState.FAILED, StudyState.STOPPED):
         out.print(f"run `thaw study resume {study.name}` to continue it")
 
@@ -185,7 +188,7 @@ def drain_worker(settings: Settings, worker: str) -> None:
     """Drain the worker and print its state."""
     with Client(settings.server, settings.token) as client:
         drained = client.drain_worker(worker)
-    console().print(f"{drained.id}: {drained.state}, {len(drained.running)} trials running")
+    console().print(f"{drained.id}: {drained.state}, {counted(len(drained.running), 'trial')} running")
 
 
 def _problems(worker: WorkerView) -> Iterator[str]:

@@ -27,7 +27,7 @@ from service.worker.discovery import find_devices
 from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from service.worker.scripts import AllowedScripts
 from trainer import protocol
-from trainer.configuration import RunConfig, TrainConfig
+from trainer.configuration import RunConfig, TrainConfig, counted
 from trainer.protocol import Finished
 from trainer.tasks.registry import spec_of
 from trainer.tasks.script.config import CHECKPOINTS
@@ -99,9 +99,8 @@ def _slot_like(exported: Exported) -> Slot:
     found = find_devices().devices if exported.environment.get("accelerator") == "cuda" else ()
     wanted = int(recorded) if THREADS.fullmatch(recorded) else cores()
     if wanted > cores():
-        sys.stderr.write(
-            f"The trial used {wanted} threads, but this machine has {cores()} cores, so metrics may differ in their last digits.\n"
-        )
+        used, here = counted(wanted, "thread"), counted(cores(), "core")
+        sys.stderr.write(f"The trial used {used}, but this machine has {here}, so metrics may differ in their last digits.\n")
     return Slot(0, found[0] if found else None, min(wanted, cores()))
 
 
@@ -165,8 +164,8 @@ class Bars:
             case protocol.RunPrepared():
                 self._progress.update(self._batch_bar, note="")
                 if "train" in line.facts.sizes:
-                    examples = f"{line.facts.sizes['train']:,} {self._example}s"
-                    self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {examples}")
+                    examples = counted(line.facts.sizes["train"], self._example)
+                    self._console.print(f"{line.trainable:,} of {counted(line.parameters, 'parameter')} are trained on {examples}")
             case protocol.BatchProgress():
                 note = f"{line.samples_per_second:.0f} {self._example}s/s"
                 self._progress.update(self._batch_bar, total=line.batches, completed=line.batch, note=note)

@@ -16,6 +16,7 @@ from service.domain.states import TrialState
 from service.domain.text import clean
 from service.rest_models import ListedStudyView, LogView, TrialView
 from service.settings import Settings
+from trainer.configuration import counted
 from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of
 
@@ -112,8 +113,8 @@ def confirmed(client: Client, study: ListedStudyView) -> Iterator[str]:
         return
     value, low, high = map(number, (verdict.expected.value, verdict.expected.low, verdict.expected.high))
     task = spec_of(study.spec.task)
-    where = "" if isinstance(task, ExternalRunner) else f" on {verdict.test_images} test {task.example}s"
-    runs = f"{len(chosen.rounds)} runs with fresh seeds{where}"
+    where = "" if isinstance(task, ExternalRunner) else f" on {counted(verdict.test_images, f'test {task.example}')}"
+    runs = f"{counted(len(chosen.rounds), 'run')} with fresh seeds{where}"
     yield f"{HEADS[verdict.state]}: {study.metric} {value}, 95 % interval {low} to {high}; trial {chosen.trial}, {runs}"
 
 

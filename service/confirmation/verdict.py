@@ -27,6 +27,7 @@ from service.domain.spec import Objective
 from service.domain.states import Phase, StudyState
 from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict, constant_of
 from service.store import Transaction, queries
+from trainer.configuration import counted
 from trainer.tasks.base import Metric, TaskSpec
 from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of
@@ -92,7 +93,7 @@ def _state(verdict: Verdict) -> Iterator[str]:
     if verdict.state == "running":
         yield f"The confirmation is under way: {runs} of at most {most} runs have ended, so these results may change."
     if verdict.state == "stopped":
-        yield f"The study ended before its confirmation did, after {_many(runs, 'run')} of at most {most}."
+        yield f"The study ended before its confirmation did, after {counted(runs, 'run')} of at most {most}."
 
 
 def _recommended(verdict: Verdict) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _recommended(verdict: Verdict) -> Iterator[str]:
             else ("Nothing can be recommended: no configuration has two runs with a result.")
         )
         return
-    name, runs = _capital(_name(chosen)), _many(len(chosen.rounds), "run")
+    name, runs = _capital(_name(chosen)), counted(len(chosen.rounds), "run")
     if len(verdict.arms) == 1:
         yield f"{name} is recommended: it is the only configuration that was confirmed, in {runs} with fresh seeds."
     elif len(verdict.tied) == 1:
@@ -151,7 +152,7 @@ def _cost_against(ours: Price | None, theirs: Price | None) -> str:
 
 
 def _parameters(price: Price) -> str:
-    return f"{price.trainable:,} trained parameters"
+    return counted(price.trainable, "trained parameter")
 
 
 def _seconds(price: Price) -> str:
@@ -206,7 +207,7 @@ def _beside_the_tie(verdict: Verdict, baseline: Compared) -> str:
     """A sentence where the uplift and the comparison with the best differ about the baseline, since they are different tests."""
     compared = f"This compares the recommended configuration with the baseline alone, {_numbered(baseline)}"
     if verdict.helped != "no" and baseline.tied:
-        comparisons = _many(len(verdict.arms) - 1, "comparison")
+        comparisons = counted(len(verdict.arms) - 1, "comparison")
         return f" {compared}; that it cannot be told apart from the best is the result of a stricter test, which covers {comparisons}."
     if verdict.helped == "no" and baseline.behind is not None and baseline.behind.low > 0:
         return f" {compared}; the best, trial {verdict.best}, is better than the baseline."
@@ -259,10 +260,6 @@ def _capital(text: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _between(unit: Unit, estimate: Estimate) -> str:

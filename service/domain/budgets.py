@@ -10,6 +10,7 @@ from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
 from service.domain.fault_messages import faults_of
 from service.domain.spec import MAX_TRIALS, Budget
+from trainer.configuration import counted
 
 
 class BudgetFields(FrozenModel):
@@ -47,7 +48,7 @@ class BudgetChange(FrozenModel):
         if trials is not None and trials > MAX_TRIALS:
             faults.append(Fault(self._place("trials"), "too_many_trials", f"a study has at most {MAX_TRIALS} trials; add fewer"))
         if trials is not None and trials < created:
-            message = f"the study has {created} trials already; write budget.trials as {created} or more"
+            message = f"the study has {counted(created, 'trial')} already; write budget.trials as {created} or more"
             faults.append(Fault(self._place("trials"), "below_existing", message))
         if hours is not None and hours != before.hours and hours <= hours_used:
             message = f"the study has run for {hours_used:.2f} hours already; write budget.hours as more than that"
@@ -61,7 +62,9 @@ class BudgetChange(FrozenModel):
 
     def too_small(self, created: int) -> Fault:
         """The fault of a change that leaves a complete study without budget for another trial."""
-        message = f"the study is complete with {created} trials and this budget allows no more; raise budget.trials above {created}"
+        message = (
+            f"the study is complete with {counted(created, 'trial')} and this budget allows no more; raise budget.trials above {created}"
+        )
         return Fault(self._place("trials"), "no_room", f"{message}, and raise budget.hours too if they are used up")
 
     def _sums(self, before: Budget) -> Mapping[str, Any]:

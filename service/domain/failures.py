@@ -27,6 +27,7 @@ from types import MappingProxyType
 
 from service.domain.records import Trial
 from service.domain.states import TrialState
+from trainer.configuration import counted
 from trainer.protocol import Failed, FailureReason
 
 
@@ -118,4 +119,4 @@ def summary(failed: Sequence[Trial]) -> str:
     """The message of a study that ends because these trials, in this order, failed one after another."""
     last = failed[-1]
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(trial.reason for trial in failed).most_common())
-    return f"{len(failed)} trials failed in a row: {reasons}; the last: {last.detail or last.reason}"
+    return f"{counted(len(failed), 'trial')} failed in a row: {reasons}; the last: {last.detail or last.reason}"

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from service.domain.export import Exported
 from service.domain.verdict import Estimate, constant_of
 from service.exports.configuration import obstacle, thinned
-from trainer.configuration import DataConfig, DatasetInfo
+from trainer.configuration import DataConfig, DatasetInfo, counted
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec
 from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript, methods_of
@@ -126,7 +126,7 @@ def _worth(exported: Exported) -> Iterator[str]:
     optimism = "not known" if confirmed.optimism is None else gain(measure, confirmed.optimism.value)
     rows = [
         (
-            f"{metric}, mean over {confirmed.seeds} seeds, on {confirmed.test_images} test {examples}",
+            f"{metric}, mean over {confirmed.seeds} seeds, on {counted(confirmed.test_images, f'test {_task(exported).example}')}",
             interval(measure, confirmed.expected),
         ),
         (f"the same for new {examples} of the same kind", interval(measure, confirmed.new_images)),
@@ -327,7 +327,7 @@ def _environment(exported: Exported) -> Iterator[str]:
     yield table(("", "version or value"), sorted({**exported.environment, **versions}.items()))
     if (cost := exported.cost) is not None:
         spent = f"in {cost.train_seconds:.1f} seconds, with {size(cost.peak_memory)} of memory"
-        yield f"{cost.trainable:,} parameters were trained, {spent}."
+        yield f"{counted(cost.trainable, 'parameter was', 'parameters were')} trained, {spent}."
 
 
 def _reproduction(exported: Exported) -> Iterator[str]:

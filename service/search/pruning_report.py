@@ -8,6 +8,7 @@ from service.domain.records import NO_REPORTS, RecordedStudy, RecordedTrial
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner
 from service.domain.spec import StudySpec
 from service.search.pruner_simulation import Board, SimulationResult, board_of, chance_of_any, overtakers, pruned_by_study, simulate
+from trainer.configuration import counted
 
 
 def label_of(pruner: Pruner) -> str:
@@ -74,7 +75,7 @@ def _saving(found: PruningReport, spec: StudySpec) -> str:
     if not epochs:
         return "the study has no pruner, so no epochs were saved." if isinstance(spec.pruner, NoPruner) else "no trial was pruned."
     time = "" if found.saved.seconds is None or found.saved.seconds < 1 else f", {_duration(found.saved.seconds)} of training"
-    return f"pruning saved {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
+    return f"pruning saved {counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
 
 
 def _others(found: PruningReport, trials: Sequence[RecordedTrial], metric: str) -> Iterator[str]:
@@ -131,7 +132,7 @@ def _overtaking(found: PruningReport) -> Iterator[str]:
 
 
 def _rival(one: PotentialWinner) -> str:
-    return f"trial {one.trial} ({_chance(one.chance)}, by {_counted(one.n, 'complete trial')})"
+    return f"trial {one.trial} ({_chance(one.chance)}, by {counted(one.n, 'complete trial')})"
 
 
 def _repeated(found: PruningReport) -> Iterator[str]:
@@ -150,11 +151,7 @@ def _chance(share: float) -> str:
 
 def _span(one: SimulatedPruner) -> str:
     least, most = one.epochs
-    return _counted(most, "epoch") if least == most else f"{least} to {_counted(most, 'epoch')}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return counted(most, "epoch") if least == most else f"{least} to {counted(most, 'epoch')}"
 
 
 def _listed(names: Sequence[str]) -> str:

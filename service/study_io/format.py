@@ -33,7 +33,7 @@ from service.domain.pruning import PruningReason
 from service.domain.records import CONFIRMATION, Confirmation
 from service.domain.spec import MAX_NUMBER
 from service.domain.states import StudyState, TrialState
-from trainer.configuration import DatasetInfo
+from trainer.configuration import DatasetInfo, counted
 from trainer.protocol import FailureReason, Reuse, Scores
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import example_fields
@@ -181,7 +181,11 @@ class ReportColumns(FrozenModel):
     @model_validator(mode="after")
     def _columns_are_equally_long(self) -> Self:
         raise_if_any(
-            Fault(("metrics", name), "wrong_length", f"this has {len(column)} values for {len(self.steps)} steps; make them equal")
+            Fault(
+                ("metrics", name),
+                "wrong_length",
+                f"this has {counted(len(column), 'value')} for {counted(len(self.steps), 'step')}; make them equal",
+            )
             for name, column in self.metrics.items()
             if len(column) != len(self.steps)
         )

@@ -13,6 +13,7 @@ from service.domain.records import CONFIRMATION
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.study_io.format import EndLine, ReportsLine, StudyFileLine, StudyLine, TrialLine, lines, refuse, test_report
+from trainer.configuration import counted
 from trainer.tasks.capabilities import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
@@ -138,7 +139,9 @@ class _Check:
                 self._step = line.steps[-1] if line.steps else self._step
             case EndLine() if self._next != self._header.line.created:
                 yield Fault(
-                    ("trials",), "trials_missing", f"the study has {self._header.line.created} trials, but the file has {self._next}"
+                    ("trials",),
+                    "trials_missing",
+                    f"the study has {counted(self._header.line.created, 'trial')}, but the file has {self._next}",
                 )
             case EndLine() | StudyLine():
                 return

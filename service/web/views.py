@@ -39,6 +39,7 @@ from service.rest_models import (
 )
 from service.search.pruners import first_decision
 from service.store.queries import DeviceWait, SavedSeconds
+from trainer.configuration import counted
 from trainer.protocol import Reuse
 from trainer.tasks.registry import example_fields
 
@@ -137,7 +138,7 @@ def _few_seeds(spec: StudySpec) -> Iterator[Fault]:
 def _small_space(spec: StudySpec) -> Iterator[Fault]:
     count, trials = spec.covered_configurations, spec.budget.trials
     if count is not None and trials is not None and count < trials:
-        configurations = f"{count} configurations" if count > 1 else "1 configuration"
+        configurations = counted(count, "configuration")
         yield Fault(
             ("budget", "trials"),
             "budget_above_space",

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.domain.spec import StudySpec
 from tests.narrowed import training
-from trainer.configuration import TrainConfig
+from trainer.configuration import ListingFacts, TrainConfig, counted
 from trainer.protocol import Finished, Scores
 from trainer.tasks import registry
 from trainer.tasks.image_classification.config import ImageClassificationConfig
@@ -69,3 +69,10 @@ def test_a_task_whose_report_has_a_field_of_every_result_is_refused(monkeypatch:
         registry.spec_of("image_classification")
     monkeypatch.undo()
     assert registry.spec_of("image_classification") is SPEC
+
+
+def test_sentences_have_the_singular_of_one() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2, 1_200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
+    assert counted(1, "group has", "groups have") == "1 group has"
+    (sentence,) = ListingFacts(groups=1).sentences()
+    assert sentence.startswith("1 group by the column group")

@@ -6,7 +6,7 @@ import { keepUp } from "./compare/live.js";
 import { readAgain, readTrials } from "./compare/reading.js";
 import { costTable, parameterTables, resultsTable } from "./compare/tables.js";
 import { at, byId, el, reconcile } from "./dom.js";
-import { metric } from "./format.js";
+import { metric, plural } from "./format.js";
 import { lineChart, swatch } from "./lines.js";
 import { commonMeasure, inOrder, objectiveOf } from "./measures.js";
 import { showNotice, statePill } from "./parts.js";
@@ -55,7 +55,7 @@ function showParameters() {
   const { differing, equal, equalCount } = parameterTables(columns);
   byId("differing").replaceChildren(differing ?? el("p", { class: "quiet alone" }, columns.length > 1 ? "The parameters do not differ." : "Add another trial to see what differs."));
   byId("equal-fold").hidden = !equal;
-  byId("equal-count").textContent = columns.length > 1 ? `${equalCount} equal in all` : `${equalCount} parameters`;
+  byId("equal-count").textContent = columns.length > 1 ? `${equalCount} equal in all` : plural(equalCount, "parameter", "parameters");
   byId("equal").replaceChildren(equal ?? "");
 }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.cache import Cache, CacheKey
+from trainer.configuration import counted
 from trainer.data.contents import Distinct, Unopened, stored
 from trainer.data.examples import BadData, Example, MissingData
 from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_deep
@@ -160,7 +161,7 @@ def _may_be_deep(content: Distinct) -> bool:
 
 def unusable(faults: Sequence[str], total: int) -> BadData:
     """The error for unusable files, given as `name: reason`, among `total` images."""
-    listed = BadData.listing(f"{len(faults):,} of {total:,} images cannot be used", sorted(faults))
+    listed = BadData.listing(f"{len(faults):,} of {counted(total, 'image')} cannot be used", sorted(faults))
     them = "it" if len(faults) == 1 else "them"
     return BadData(f"{listed}. Repair or remove {them}; or write unreadable: skip under data to train without {them}")
 
@@ -181,7 +182,7 @@ def left_out(data: ImageData, images: Sequence[Example], found: Sequence[str | U
     lasting = all(one.lasting for one in found if isinstance(one, Unopened))
     if reasons and (data.unreadable == "refuse" or not lasting):
         faults = [f"{image.name}: {reason}" for image, reason in reasons.items()]
-        raise (BadData if lasting else MissingData).listing(f"{len(faults):,} of {len(images):,} files cannot be read", faults)
+        raise (BadData if lasting else MissingData).listing(f"{len(faults):,} of {counted(len(images), 'file')} cannot be read", faults)
     # With `refuse`, decoding reports unusable files later. But empty files of two classes have equal contents: they would be refused
     # first, as contradictory labels, which hides the real cause.
     if data.unreadable == "refuse":
@@ -192,8 +193,8 @@ def left_out(data: ImageData, images: Sequence[Example], found: Sequence[str | U
     reasons |= _undecodable(data, images, found, cache)
     if len(reasons) > (most := max(1, int(data.unreadable_limit * len(images)))):
         raise BadData.listing(
-            f"{len(reasons):,} of {len(images):,} images cannot be used, and data.unreadable_limit, {100 * data.unreadable_limit:g} %, "
-            f"lets {most:,} be skipped; repair or remove them, or raise unreadable_limit",
+            f"{len(reasons):,} of {counted(len(images), 'image')} cannot be used, and data.unreadable_limit, "
+            f"{100 * data.unreadable_limit:g} %, lets {most:,} be skipped; repair or remove them, or raise unreadable_limit",
             sorted(f"{image.name}: {reason}" for image, reason in reasons.items()),
         )
     return reasons

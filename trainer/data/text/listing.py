@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trainer.configuration import ListingFacts, Part
+from trainer.configuration import ListingFacts, Part, counted
 from trainer.data.examples import LISTED, PART_NAMES, Example, InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, refuse_similar
@@ -210,14 +210,14 @@ def _target(data: TextData, reader: TargetReader | None, value: Value) -> "str |
 def _refuse_faults(name: str, faults: _Faults, place: tuple[str, ...]) -> None:
     counts = faults.counts
     if count := counts["unfit_rows"]:
-        rows = f"{count} unfit rows" if count > 1 else "1 unfit row"
+        rows = counted(count, "unfit row")
         raise UnfitData("unfit_rows", f"{name} has {rows}: {faults.listed('unfit_rows')}; correct them", place=place)
     if count := counts["empty_texts"]:
-        rows = f"{count} rows" if count > 1 else "1 row"
+        rows = counted(count, "row")
         remedy = "fill them in, remove them, or write data.empty: skip to leave them out"
         raise UnfitData("empty_texts", f"{name} has {rows} with an empty text: {faults.listed('empty_texts')}; {remedy}", place=place)
     if count := counts["unfit_targets"]:
-        rows = f"{count} unfit targets" if count > 1 else "1 unfit target"
+        rows = counted(count, "unfit target")
         remedy = "correct them, or name another column as data.target"
         raise UnfitData("unfit_targets", f"{name} has {rows}: {faults.listed('unfit_targets')}; {remedy}", place=TARGET)
 
@@ -257,12 +257,12 @@ def _refuse_unfit_targets(data: TextData, found: TextScan) -> None:
 def _refuse_unwritable(names: Sequence[str]) -> None:
     """Raises UnfitData for labels that a study file cannot hold."""
     if foul := [name for name in names if any(map(is_foul, name))]:
-        why = f"{len(foul)} labels hold line breaks, other control characters or direction marks"
+        why = f"{counted(len(foul), 'label holds', 'labels hold')} line breaks, other control characters or direction marks"
         raise UnfitData(
             "foul_labels", f"{why}: {enumerated([*map(ascii, foul)])}; rename them", place=TARGET, unnamed=f"{why}; rename them"
         )
     if long := [name for name in names if len(name) > MAX_LABEL_NAME]:
-        why = f"{len(long)} labels have more than {MAX_LABEL_NAME} characters"
+        why = f"{counted(len(long), 'label has', 'labels have')} more than {MAX_LABEL_NAME} characters"
         remedy = "shorten them, or name another column as data.target"
         raise UnfitData("long_labels", f"{why}: {enumerated(long)}; {remedy}", place=TARGET, unnamed=f"{why}; {remedy}")
 
@@ -302,4 +302,4 @@ def _notes(data: TextData, found: TextScan) -> Iterator[str]:
     by_part = _labels_by_part(found)
     for part in found.facts.given:
         if missing := by_part["train"] - by_part[part]:
-            yield f"The {part} part has no rows of {len(missing)} label{'s' if len(missing) > 1 else ''}."
+            yield f"The {part} part has no rows of {counted(len(missing), 'label')}."

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from trainer.configuration import DatasetInfo, Frozen, Hyperparameters, Part
+from trainer.configuration import DatasetInfo, Frozen, Hyperparameters, Part, counted
 from trainer.targets.encoding import bytes_of
 from trainer.targets.examples import MOST_WORST, NamedExample
 
@@ -76,7 +76,7 @@ class ClassInfo(DatasetInfo):
         if classes > MOST_CLASSES_RANKED:
             reason = f"is not recorded for {classes:,} classes, only up to {MOST_CLASSES_RANKED}"
         elif classes * examples > MOST_RANKED:
-            amount = f"{classes} classes and {examples:,} {part} {self.example}s"
+            amount = f"{classes} classes and {counted(examples, f'{part} {self.example}')}"
             reason = f"is not recorded for {amount}, only up to {MOST_RANKED:,} probabilities"
         else:
             return {}

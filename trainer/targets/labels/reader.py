@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.configuration import DataConfig, Part, split_sizes
+from trainer.configuration import DataConfig, Part, counted, split_sizes
 from trainer.data.examples import Example, UnfitData, enumerated, shown
 from trainer.data.targets import Strata
 from trainer.targets.labels.config import MAX_LABEL_NAME, MOST_LABELS, SeparatesLabels, joined, names_of, parted
@@ -46,12 +46,14 @@ class LabelReader:
             text = f"{len(names):,} different labels were found, and a study has {MOST_LABELS:,} at most; correct data.label_separator"
             raise UnfitData("too_many_labels", text)
         if long := [name for name in names if len(name) > MAX_LABEL_NAME]:
-            text = f"{len(long)} label names have more than {MAX_LABEL_NAME} characters"
+            text = f"{counted(len(long), 'label name has', 'label names have')} more than {MAX_LABEL_NAME} characters"
             raise UnfitData("long_label_names", f"{text}: {enumerated(long)}; shorten them", unnamed=f"{text}; shorten them")
         if "train" in given:
             trained = {name for example in examples if example.part == "train" for name in parted(example.label)}
             if lacking := [name for name in names if name not in trained]:
-                start = f"{len(lacking)} labels are in other parts of the data's own split and not in its train part"
+                start = (
+                    f"{counted(len(lacking), 'label is', 'labels are')} in other parts of the data's own split and not in its train part"
+                )
                 remedy = "add examples to train, or remove the labels"
                 raise UnfitData("label_missing_in_part", f"{start}: {enumerated(lacking)}; {remedy}", unnamed=f"{start}; {remedy}")
 

@@ -14,6 +14,7 @@ from trainer.configuration import (
     ModelConfig,
     Resolve,
     TrainConfig,
+    counted,
     resolve_fields,
 )
 
@@ -273,8 +274,12 @@ class ImageDatasetInfo(DatasetInfo):
         if (pixels := self.pixel_range) is not None:
             origin = "the range of the training images" if pixels.source == "training_images" else "as data.bit_depth declares"
             rest = sum(self.images.values()) - pixels.images
-            mixed = f" The other {rest:,} have 8 bits and are not changed." if pixels.images and rest > 0 else ""
-            count = f"{pixels.images:,} images have" if pixels.images != 1 else "1 image has"
+            mixed = (
+                f" The other {counted(rest, 'has', 'have')} 8 bits and {'is' if rest == 1 else 'are'} not changed."
+                if pixels.images and rest > 0
+                else ""
+            )
+            count = counted(pixels.images, "image has", "images have")
             yield f"{count} more than 8 bits a sample: {pixels.low:g} becomes black and {pixels.high:g} white, {origin}.{mixed}"
             if pixels.clipped is not None and pixels.clipped.count:
                 yield f"{_images(pixels.clipped.count)} clipped, having samples beyond that range{_named(pixels.clipped)}."
@@ -290,7 +295,7 @@ class ImageDatasetInfo(DatasetInfo):
 
 
 def _images(count: int) -> str:
-    return f"{count:,} images are" if count != 1 else "1 image is"
+    return counted(count, "image is", "images are")
 
 
 def _named(found: ImageExamples) -> str:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from trainer.adapters.config import AdapterHyperparameters
 from trainer.backbones.families import FAMILIES, fault_of
-from trainer.configuration import DatasetInfo, Frozen, ModelConfig, Resolve, TrainConfig, resolve_fields
+from trainer.configuration import DatasetInfo, Frozen, ModelConfig, Resolve, TrainConfig, counted, resolve_fields
 from trainer.tasks.text.data import DuplicateTexts, TextData, TokenCounts
 
 if TYPE_CHECKING:
@@ -138,6 +138,6 @@ class TextDatasetInfo(DatasetInfo):
         cut = None if self.tokens is None else self.tokens.note
         found = [*super().notes, *([] if cut is None else [cut])]
         if self.duplicate_texts is not None and (across := self.duplicate_texts.across):
-            groups = f"{across:,} groups" if across != 1 else "1 group"
-            found.append(f"{groups} of nearly equal texts have rows in several parts of the data's own split, which measures too well.")
+            groups = counted(across, "group has", "groups have")
+            found.append(f"{groups} rows of nearly equal texts in several parts of the data's own split, which measures too well.")
         return tuple(found)

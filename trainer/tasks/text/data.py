@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, WithJsonSchema, model_validator
 
-from trainer.configuration import ColumnName, DataConfig, Frozen, Resolve, resolve_fields
+from trainer.configuration import ColumnName, DataConfig, Frozen, Resolve, counted, resolve_fields
 
 MAX_LABEL_NAME = 256  # characters
 SHARE_OR_FILE = {"type": "string", "minLength": 1, "maxLength": 4096}
@@ -167,5 +167,5 @@ class TokenCounts(Frozen):
             return None
         share = 100 * self.truncated / self.texts
         if share < 1:
-            return f"max_length {self.max_length} cuts {self.truncated:,} of {self.texts:,} texts."
+            return f"max_length {self.max_length} cuts {self.truncated:,} of {counted(self.texts, 'text')}."
         return f"max_length {self.max_length} cuts {share:.0f} % of the texts ({self.truncated:,} of {self.texts:,})."

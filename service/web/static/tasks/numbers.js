@@ -3,7 +3,7 @@
 import { mark, stepless } from "../axis.js";
 import { cell, row, table } from "../compare/tables.js";
 import { at, el, svg } from "../dom.js";
-import { count, number } from "../format.js";
+import { count, number, plural } from "../format.js";
 import { columnsOf } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/numbers.css") }));
@@ -34,7 +34,7 @@ function chart(bins, noun) {
   const axis = (from, to) => stepless(Math.min(...values), Math.max(...values), from, to);
   const x = axis(EDGE.left, WIDTH - EDGE.right);
   const y = axis(HEIGHT - EDGE.bottom, EDGE.top);
-  const label = `Predictions by target in ${bins.length} bins. ${bins.map((bin) => `target ${number(bin.target)}: predicted ${number(bin.predicted)}`).join("; ")}`;
+  const label = `Predictions by target in ${plural(bins.length, "bin", "bins")}. ${bins.map((bin) => `target ${number(bin.target)}: predicted ${number(bin.predicted)}`).join("; ")}`;
   return svg("svg", { class: "by-target", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
     y.marks.map((value) => [
       svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y.place(value), y2: y.place(value) }),
@@ -44,7 +44,7 @@ function chart(bins, noun) {
     svg("text", { class: "tick", x: (EDGE.left + WIDTH) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "target"),
     svg("line", { class: "right", x1: x.place(x.low), y1: y.place(x.low), x2: x.place(x.high), y2: y.place(x.high) }),
     bins.map((bin) => svg("g", { class: "bin" },
-      svg("title", {}, `${count(bin.count)} ${noun}s with targets from ${number(bin.low)} to ${number(bin.high)}: predicted ${number(bin.predicted)} on average, 80 % between ${number(bin.p10)} and ${number(bin.p90)}`),
+      svg("title", {}, `${plural(bin.count, noun, `${noun}s`)} with targets from ${number(bin.low)} to ${number(bin.high)}: predicted ${number(bin.predicted)} on average, 80 % between ${number(bin.p10)} and ${number(bin.p90)}`),
       svg("line", { x1: x.place(bin.target), x2: x.place(bin.target), y1: y.place(bin.p10), y2: y.place(bin.p90) }),
       svg("circle", { cx: x.place(bin.target), cy: y.place(bin.predicted), r: 4 }))));
 }

@@ -8,7 +8,7 @@ const TOKENS = { decoded: "computed by this run", cached: "read from the cache" 
 
 // Groups of rows with equal or nearly equal texts.
 function duplicates({ groups, rows, copies, crossing, mixed, across, examples }) {
-  const same = copies ? ` ${count(copies)} rows equal another row in text and target.` : "";
+  const same = copies ? ` ${plural(copies, "row equals", "rows equal")} another row in text and target.` : "";
   if (!groups) return `none found.${same}`;
   const apart = crossing ? ` ${count(crossing)} would have been divided.` : "";
   const named = examples.slice(0, MOST_EXAMPLES).map((names) => names.join(" = "));

@@ -6,6 +6,7 @@ Refused are too few classes, a contradictory split, and labels that are nearly e
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trainer.configuration import counted
 from trainer.data.examples import InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.images.listing import folders, tables
@@ -111,17 +112,19 @@ def refuse_unwritable_names(data: ImageData, found: Scan, target: TargetReader |
     """
     names, noun = _names(found, target)
     if invalid := [name for name in names if any(map(is_foul, name))]:
-        why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
+        names_of = counted(len(invalid), f"{noun} name")
+        why = "cannot be written to a study file: line breaks, other control characters, direction marks, or bytes that are not UTF-8"
         raise UnfitData(
             f"foul_{noun}_names",
-            f"{len(invalid)} {noun} names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
-            unnamed=f"{len(invalid)} {noun} names {why}; rename the folders or labels",
+            f"{names_of} in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
+            unnamed=f"{names_of} {why}; rename the folders or labels",
         )
     if long := [name for name in names if len(name) > MAX_CLASS_NAME]:
+        names_of, why = counted(len(long), f"{noun} name"), f"{'has' if len(long) == 1 else 'have'} more than {MAX_CLASS_NAME} characters"
         raise UnfitData(
             f"long_{noun}_names",
-            f"{len(long)} {noun} names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
-            unnamed=f"{len(long)} {noun} names have more than {MAX_CLASS_NAME} characters; shorten them",
+            f"{names_of} in {shown(data.path)} {why}: {enumerated(long)}; shorten them",
+            unnamed=f"{names_of} {why}; shorten them",
         )
 
 

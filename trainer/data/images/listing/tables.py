@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainer.configuration import ListingFacts, Part
+from trainer.configuration import ListingFacts, Part, counted
 from trainer.data.examples import PART_NAMES, Example, InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
 from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Rows, TableHeader, choices, in_yaml, opened, place_of
@@ -57,7 +57,7 @@ def read(data: ImageData, look: Look, target: TargetReader | None = None) -> Sca
     except UnfitFile as error:
         raise UnfitData("unreadable_table", f"{table.name} cannot be used as a table: {error.strerror}") from None
     if faults:
-        raise UnfitData("unfit_rows", f"{table.name} has {len(faults)} unfit rows: {enumerated(faults)}; correct them")
+        raise UnfitData("unfit_rows", f"{table.name} has {counted(len(faults), 'unfit row')}: {enumerated(faults)}; correct them")
     if missing:
         raise _missing(table, data, missing, len(examples))
     return Scan(tuple(sorted({example.label for example in examples})), tuple(examples), _facts(header, examples))
@@ -183,9 +183,10 @@ def _file_fault(file: Path, look: Look) -> str | None:
 def _missing(table: Path, data: ImageData, missing: list[str], there: int) -> UnfitData:
     start = "the table's folder" if data.root is None else shown(data.root)
     slashes = "; write / in place of \\" if any("\\" in one for one in missing) and os.sep == "/" else ""
+    files = counted(len(missing) + there, "file")
     return UnfitData(
         "missing_files",
-        f"{len(missing)} of {len(missing) + there} files that {table.name} names cannot be read: {enumerated(missing)}; relative paths "
+        f"{len(missing)} of {files} that {table.name} names cannot be read: {enumerated(missing)}; relative paths "
         f"start from {start}: correct them, or name another folder as data.root{slashes}",
     )
 
