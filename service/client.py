@@ -103,11 +103,11 @@ def without_user(address: str) -> str:
 class Client:
     """Calls to one server. Each method raises Unreachable, Refused (with the server's problem) or UnexpectedAnswer."""
 
-    def __init__(self, server: str, token: str | None = None) -> None:
+    def __init__(self, server: str, token: str | None = None, *, seconds: float = SECONDS) -> None:
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         address = server.rstrip("/")
         self.server = without_user(address)
-        self._http = httpx2.Client(base_url=f"{address}/api/v1/", headers=headers, timeout=SECONDS, trust_env=False)
+        self._http = httpx2.Client(base_url=f"{address}/api/v1/", headers=headers, timeout=seconds, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

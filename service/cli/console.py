@@ -21,6 +21,8 @@ from service.domain.states import TrialState
 from service.domain.text import clean
 
 if TYPE_CHECKING:  # a worker logs before these slow imports
+    from pydantic import BaseModel
+
     from service.rest_models import ListedStudyView, TrialView
     from service.settings import Settings
 
@@ -34,10 +36,18 @@ class _Console(Console):
         super().print(*(clean(one) if isinstance(one, str) else one for one in objects), **options)
 
 
-def console() -> Console:
-    """A console on standard output that does not interpret markup and removes control characters."""
-    wide = None if sys.stdout.isatty() else WIDE
-    return _Console(markup=False, highlight=False, emoji=False, width=wide)
+def console(*, stderr: bool = False) -> Console:
+    """A console on standard output, or standard error, that does not interpret markup and removes control characters."""
+    wide = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDE
+    return _Console(markup=False, highlight=False, emoji=False, width=wide, stderr=stderr)
+
+
+def print_json(value: "BaseModel | Mapping[str, Any]", *, line: bool = False) -> None:
+    """Print a JSON document, with the fields of the REST interface, or a line of several. It is ASCII, so a terminal interprets nothing."""
+    document = value if isinstance(value, Mapping) else json.loads(value.model_dump_json())  # null for a number that is not finite
+    sys.stdout.write(json.dumps(document, indent=None if line else 2) + "\n")
+    if line:
+        sys.stdout.flush()
 
 
 def plain_text(text: str, style: str = "") -> Text:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces import Fault
-from service.cli.console import Failure, FaultyFile, console, table
+from service.cli.console import Failure, FaultyFile, console, print_json, table
 from service.cli.files import read_document
 from service.cli.processes import has_torch
 from service.domain.errors import InvalidInput
@@ -43,7 +43,7 @@ def inspect_data(settings: Settings, file: Path | None, task: str | None, fields
         faults += [] if fault is None else [fault]
     if as_json:
         answer = _as_json(name, data, counts, found, splitting, faults)
-        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        print_json(answer)
     elif counts is not None:
         _print(name, data, counts, found, splitting)
         if splitting is None and not faults and not quick:

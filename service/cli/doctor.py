@@ -6,15 +6,18 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from service.cli.console import Failure, console, table
+import httpx2
+
+from service.cli.console import Failure, console, print_json, table
 from service.cli.processes import NO_TORCH, has_torch
-from service.client import without_user
+from service.client import Client, Refused, Unreachable, without_user
 from service.domain.errors import ThawlineError
+from service.domain.states import WorkerState
 from service.settings import Settings
 from service.worker.devices import Slot, SlotLayout, cores, layout_of, machine_memory
 from service.worker.discovery import Sources, Unanswered, ask_torch, driver_version, find_devices
@@ -25,6 +28,8 @@ from trainer.remedies import remedy
 
 START_SECONDS = 180.0  # of a trainer, which imports torch and computes on its device
 READ_SECONDS = 0.2
+SERVER_SECONDS = 5.0  # in which the server must answer
+PACKAGES = ("optuna", "sqlalchemy", "fastapi", "torchvision", "transformers", "peft", "onnxruntime")
 VERSION_SECONDS = 10.0  # of the driver; the search for devices has waited for it already
 REACHABLE = "is reachable"
 SECRET = ("token", "webhooks", "webhook_secret")  # settings whose value is not printed
@@ -32,21 +37,24 @@ SECRET = ("token", "webhooks", "webhook_secret")  # settings whose value is not 
 
 @dataclass(frozen=True, slots=True)
 class DoctorLine:
-    """A line of the report. `fault` is what is wrong and what to do about it."""
+    """A line of the report. `fault` is what is wrong, and what to do about it."""
 
     subject: str
     value: str
     fault: str | None = None
 
 
-def examine(settings: Settings) -> None:
+def examine(settings: Settings, *, as_json: bool) -> None:
     """Print the report. Raises Failure if something is wrong."""
-    findings = [*_software(), *_devices(settings), *_storage(settings), *_settings_that_deviate(settings)]
-    rows = [("" if one.fault is None else "WRONG", one.subject, one.value) for one in findings]
-    console().print(table(("", "checked", "found"), rows))
-    for one in findings:
-        if one.fault is not None:
-            console().print(f"\n{one.subject}: {one.fault.rstrip('.')}.")
+    findings = [*_software(), *_devices(settings), *_storage(settings), _server(settings), *_settings_that_deviate(settings)]
+    if as_json:
+        print_json({"sound": all(one.fault is None for one in findings), "checks": [asdict(one) for one in findings]})
+    else:
+        rows = [("" if one.fault is None else "WRONG", one.subject, one.value) for one in findings]
+        console().print(table(("", "checked", "found"), rows))
+        for one in findings:
+            if one.fault is not None:
+                console().print(f"\n{one.subject}: {one.fault.rstrip('.')}.")
     if wrong := sum(one.fault is not None for one in findings):
         raise Failure(f"{counted(wrong, 'check')} failed.")
 
@@ -55,6 +63,7 @@ def _software() -> Iterator[DoctorLine]:
     yield DoctorLine("Python", platform.python_version())
     with suppress(metadata.PackageNotFoundError):
         yield DoctorLine("Thawline", metadata.version("thawline"))
+    yield DoctorLine("packages", ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)) is not None))
     if not has_torch():
         yield DoctorLine("torch", f"not installed: this installation runs servers, and no workers. {NO_TORCH}")
         return
@@ -65,6 +74,13 @@ def _software() -> Iterator[DoctorLine]:
         return
     build = f"for CUDA {answer['cuda']}" if answer["cuda"] else f"for ROCm {answer['hip']}" if answer["hip"] else "for the CPU only"
     yield DoctorLine("torch", f"{answer['torch']}, built {build}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _devices(settings: Settings) -> Iterator[DoctorLine]:
@@ -123,6 +139,7 @@ def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> DoctorLine:
 
 def _storage(settings: Settings) -> Iterator[DoctorLine]:
     yield _home(settings)
+    yield _cache(settings)
     database = _database(settings)
     yield database
     if database.fault is None and database.value.endswith(REACHABLE):
@@ -134,8 +151,7 @@ def _home(settings: Settings) -> DoctorLine:
     while not os.path.exists(folder):  # unlike Path.exists, False also for a place that this user may not look up
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    cache = "no cache" if settings.cache_bytes == 0 else f"cache in {settings.home / 'cache'}, up to {_size(settings.cache_bytes)}"
-    value = f"{settings.home}: {_size(free)} free; {cache}"
+    value = f"{settings.home}: {_size(free)} free"
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         return DoctorLine("THAW_HOME", value, f"{folder} cannot be written; change its owner, or set THAW_HOME")
     if free < settings.disk_floor_bytes:
@@ -143,6 +159,38 @@ def _home(settings: Settings) -> DoctorLine:
             "THAW_HOME", value, f"less than THAW_DISK_FLOOR_BYTES ({_size(settings.disk_floor_bytes)}) is free, so that nothing is written"
         )
     return DoctorLine("THAW_HOME", value)
+
+
+def _cache(settings: Settings) -> DoctorLine:
+    folder = settings.home / "cache"
+    if settings.cache_bytes == 0:
+        return DoctorLine("cache", "off, because THAW_CACHE_BYTES is 0")
+    if not os.path.exists(folder):
+        return DoctorLine("cache", f"{folder} is empty, at most {_size(settings.cache_bytes)}")
+    used = 0
+    for file in folder.glob("*/*"):
+        with suppress(OSError):  # removed meanwhile
+            used += file.stat().st_size
+    fault = None if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else f"{folder} cannot be written; change its owner, or remove it"
+    return DoctorLine("cache", f"{folder}: {_size(used)} used, at most {_size(settings.cache_bytes)}", fault)
+
+
+def _server(settings: Settings) -> DoctorLine:
+    """Whether the server answers with the token. A server at the default address need not run: workers use none."""
+    address = without_user(settings.server)
+    try:
+        with Client(settings.server, settings.token, seconds=SERVER_SECONDS) as client:
+            alive = sum(worker.state is WorkerState.ALIVE for worker in client.workers())
+    except Unreachable:
+        if settings.server == Settings().server:
+            return DoctorLine("server", f"none at {address}")
+        return DoctorLine("server", f"none at {address}", "start it with `thaw serve` there, or correct THAW_SERVER or --server")
+    except Refused as refusal:
+        remedy_of = "set THAW_TOKEN to the server's token" if refusal.status == httpx2.codes.UNAUTHORIZED else "see the server's log"
+        return DoctorLine("server", f"{address} refuses", f"{refusal.detail.rstrip('.')}; {remedy_of}")
+    except ThawlineError as error:
+        return DoctorLine("server", f"{address} is of another version", str(error))
+    return DoctorLine("server", f"{address} answers, with {counted(alive, 'worker')}")
 
 
 def _database(settings: Settings) -> DoctorLine:

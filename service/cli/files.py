@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 from search_spaces import Fault, Faulty
 from search_spaces.documents import MAX_BYTES, from_file, from_json, text_of
-from service.cli.console import Failure, FaultyFile, console
+from service.cli.console import Failure, FaultyFile, console, print_json
 from service.client import Client, Refused, without_user
 from service.domain.errors import InvalidInput
 from service.rest_models import StudyView
@@ -175,7 +175,9 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
         console().print(f"{trials} left out: Optuna would not distinguish them from trials of the search.")
 
 
-def import_study(settings: Settings, source: str, name: str | None, like: Path | None, theirs: str | None, paused: bool) -> None:
+def import_study(  # noqa: PLR0913
+    settings: Settings, source: str, name: str | None, like: Path | None, theirs: str | None, *, paused: bool, as_json: bool
+) -> None:
     """Import a study from an export file or from an Optuna database. Raises FaultyFile with the errors by line, and Failure."""
     file = _local(source)
     if _is_database(file):
@@ -185,12 +187,15 @@ def import_study(settings: Settings, source: str, name: str | None, like: Path |
     else:
         with Client(settings.server, settings.token) as client, faults_of(file):
             study = client.import_study(file, name, paused=paused)
+    if as_json:
+        print_json(study)
+        return
     trials = counted(study.created, "trial") + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
     link = f"{without_user(settings.server)}/studies/{study.id}"
     console().print(f"Study {study.name} ({study.id}) was imported, {study.state}, with {trials}: {link}")
 
 
-def convert_study(source: str, output: Path | None, task: str | None, theirs: str | None) -> None:
+def convert_study(source: str, output: Path | None, task: str | None, theirs: str | None, *, as_json: bool) -> None:
     """Convert the search of another tool to a study file. Raises FaultyFile, InvalidInput, Failure.
 
     Prints on standard error what changed, what has no equivalent, and the places to complete.
@@ -218,12 +223,18 @@ def convert_study(source: str, output: Path | None, task: str | None, theirs: st
         converted = convert(found, task, file.stem)
     if output is not None:
         write_whole(output, converted.text)
-    else:
+    places = [".".join(map(str, place)) for place in converted.places]
+    if as_json:
+        print_json(
+            {"study_file": converted.text, "to_complete": places, "without_equivalent": converted.lost, "changed": converted.changed}
+        )
+        return
+    if output is None:
         sys.stdout.write(converted.text)
     for title, notes in (("without equivalent", converted.lost), ("changed", converted.changed)):
         sys.stderr.writelines(f"{title}: {line}\n" for line in limited(notes))
     if converted.places:
-        sys.stderr.write(f"to complete: {', '.join('.'.join(map(str, place)) for place in converted.places)}\n")
+        sys.stderr.write(f"to complete: {', '.join(places)}\n")
 
 
 def _local(source: str) -> Path:

@@ -1,12 +1,9 @@
 """`thaw models inspect`: describes a model folder without loading it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from service.cli.console import FaultyFile, console, table
+from service.cli.console import FaultyFile, console, print_json, table
 from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder, digest
 
 
@@ -16,10 +13,10 @@ def inspect_model(folder: Path, as_json: bool) -> None:
         info, sha256 = describe_folder(folder), digest(folder)
     except UnfitFolder as error:
         if as_json:
-            typer.echo(json.dumps({"faults": [{"code": error.code, "message": str(error)}]}, indent=2))
+            print_json({"faults": [{"code": error.code, "message": str(error)}]})
         raise FaultyFile(folder, ((error.code, str(error)),)) from None
     if as_json:
-        typer.echo(json.dumps(document(info, sha256), indent=2))
+        print_json(document(info, sha256))
         return
     facts = (
         ("type", info.model_type),

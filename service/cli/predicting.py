@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from service.cli.console import Failure, FaultyFile, console, table
+from service.cli.console import Failure, FaultyFile, console, print_json, table
 from service.cli.data import fields_of, merged
 from service.cli.files import read_text, write_pieces
 from service.cli.processes import require_torch
@@ -59,7 +59,7 @@ def predict_file(folder: Path, file: Path, out: Path | None, fields: Sequence[st
     _print_to_stderr(written.sentences())
 
 
-def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"], fields: Sequence[str]) -> None:
+def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"], fields: Sequence[str], *, as_json: bool) -> None:
     """Write the model as ONNX or int8 into its folder, and print the report. Raises FaultyFile, Failure."""
     exported = read_model(folder)
     given = fields_of(fields)
@@ -84,7 +84,10 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
             (partial / answer["report"]["file"]).replace(folder / answer["report"]["file"])
     except OSError as error:
         raise Failure(f"{folder} cannot be written: {error.strerror}") from None
-    _print_report(folder, exported, answer["report"])
+    if as_json:
+        print_json(answer["report"])
+    else:
+        _print_report(folder, exported, answer["report"])
 
 
 @contextmanager
@@ -224,7 +227,7 @@ class _Table:
 
     def sentences(self) -> Iterator[str]:
         """How many rows were predicted, which have an error, and which files were left out."""
-        yield f"{self._rows - self._errors:,} of {counted(self._rows, 'row was', 'rows were')} predicted."
+        yield f"{self._rows - self._errors:,} of {self._rows:,} were predicted."
         if self._errors:
             more = f"; and {self._errors - len(self._named)} more" if self._errors > len(self._named) else ""
             yield f"{self._errors:,} with an error: {'; '.join(self._named)}{more}"

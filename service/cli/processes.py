@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from service.cli.console import Failure, configure_logging
+from service.cli.console import Failure, configure_logging, print_json
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.timing import Backoff
@@ -180,23 +180,30 @@ def run_server(settings: Settings, host: str, port: int, local_options: LocalOpt
         serve(settings, host, port, stop=_parent_exited(parent), bound=local.start, ready=ready)
 
 
-def upgrade_database(settings: Settings) -> None:
+def upgrade_database(settings: Settings, *, as_json: bool) -> None:
     """Create or migrate the tables. Raises SchemaTooNew, StoreUnavailable, InvalidInput."""
     from service.store import migrate
 
     if (warning := settings.protect_home()) is not None:
         sys.stderr.write(f"{warning}\n")
     migrate.upgrade(settings.database_url)
-    sys.stdout.write("The database has the schema of this version.\n")
+    _print_schema(True, as_json)
 
 
-def check_database(settings: Settings) -> None:
+def check_database(settings: Settings, *, as_json: bool) -> None:
     """Raises Failure if the schema is older than this version, SchemaTooNew, StoreUnavailable, InvalidInput."""
     from service.store import migrate
 
-    if not migrate.check(settings.database_url):
+    _print_schema(is_current := migrate.check(settings.database_url), as_json)
+    if not is_current:
         raise Failure("The database has an older schema than this version; run `thaw db upgrade`.")
-    sys.stdout.write("The database has the schema of this version.\n")
+
+
+def _print_schema(is_current: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"schema_is_current": is_current})
+    elif is_current:
+        sys.stdout.write("The database has the schema of this version.\n")
 
 
 def _count(workers: int | None) -> int:

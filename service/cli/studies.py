@@ -7,41 +7,82 @@ from typing import Literal
 
 import typer
 
-from service.cli.console import assignments, console, duration, number, saved, table, time_left
+from service.cli.console import assignments, console, duration, number, print_json, saved, table, time_left
 from service.cli.files import faults_of, read_document, read_list, write_whole
-from service.cli.watching import confirmed, remark, watch
+from service.cli.watching import confirmed, print_events, remark, watch
 from service.client import Client
 from service.domain.pruning import SimulatedPruner
 from service.domain.states import StudyState, TrialState
-from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
+from service.rest_models import (
+    ConfirmationView,
+    ExportFormat,
+    ListedStudyView,
+    QueuedView,
+    StudiesPage,
+    StudyView,
+    TrialView,
+    View,
+    WorkersView,
+    WorkerView,
+)  # fmt: skip
 from service.settings import Settings
 from trainer.configuration import counted
 
 
-def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
+def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False, *, as_json: bool = False) -> None:
     """Create a study from the file. Raises FaultyFile with the errors of the parser or the server, Exit if the watched study fails."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
         with faults_of(file):
             study = client.create_study(document, replace=replace)
-        console().print(f"Study {study.name} ({study.id}) was created: {client.server}/studies/{study.id}")
-        for line in _notices(study):
-            console().print(line)
-        if and_watch and watch(client, study).state is StudyState.FAILED:
-            raise typer.Exit(1)
+        if not as_json:
+            console().print(f"Study {study.name} ({study.id}) was created: {client.server}/studies/{study.id}")
+            for line in _notices(study):
+                console().print(line)
+        elif not and_watch:
+            print_json(study)
+        if and_watch:
+            _watch(client, study, as_json)
 
 
-def list_studies(settings: Settings) -> None:
+def watch_study(settings: Settings, name: str, *, as_json: bool) -> None:
+    """Show the study until it has ended. Raises Exit if it fails."""
+    with Client(settings.server, settings.token) as client:
+        _watch(client, client.study(name), as_json)
+
+
+def _watch(client: Client, study: StudyView, as_json: bool) -> None:
+    last = print_events(client, study) if as_json else watch(client, study)
+    if last.state is StudyState.FAILED:
+        raise typer.Exit(1)
+
+
+def list_studies(settings: Settings, *, as_json: bool) -> None:
     """Print a table with a row per study."""
     with Client(settings.server, settings.token) as client:
-        rows = [(study.name, study.state, *_counted(study), _best(study), study.id) for study in client.studies()]
+        studies = list(client.studies())
+    if as_json:
+        print_json(StudiesPage(studies=studies, next=None))
+        return
+    rows = [(study.name, study.state, *_counted(study), _best(study), study.id) for study in studies]
     console().print(table(("name", "state", "trials", "running", "best", "id"), rows))
 
 
-def show_study(settings: Settings, name: str) -> None:
+class WholeStudy(View):
+    """A study as `thaw study show --json` prints it: the bodies of three answers of the REST interface."""
+
+    study: StudyView
+    trials: list[TrialView]
+    confirmation: ConfirmationView
+
+
+def show_study(settings: Settings, name: str, *, as_json: bool) -> None:
     """Print the study, its notices, notes about its data, a table of its trials, the time left and saved, and the confirmed value."""
     with Client(settings.server, settings.token) as client:
         study, trials = client.study(name), list(client.trials(name))
+        if as_json:
+            print_json(WholeStudy(study=study, trials=trials, confirmation=client.confirmation(name)))
+            return
         ends = list(confirmed(client, study))
     out = console()
     out.print(f"{study.name} ({study.id}): {study.state}" + (f", {study.reason}" if study.reason else ""))
@@ -83,26 +124,35 @@ def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
     return str(trial.number), trial.state, str(trial.step), number(trial.value), assignments(trial.params), last
 
 
-def queue_trials(settings: Settings, name: str, file: Path) -> None:
+def queue_trials(settings: Settings, name: str, file: Path, *, as_json: bool) -> None:
     """Queue a trial for each parameter set in the file, or none. Raises FaultyFile with the errors of the parser or the server."""
     trials = read_list(file)
     with Client(settings.server, settings.token) as client, faults_of(file):
         queued = client.queue_trials(name, trials)
+    if as_json:
+        print_json(QueuedView(trials=queued))
+        return
     numbers = f"number {queued[0].number}" if len(queued) == 1 else f"numbers {queued[0].number} to {queued[-1].number}"
     console().print(f"{name}: {counted(len(queued), 'trial')} queued, {numbers}")
 
 
-def command_study(settings: Settings, name: str, action: Literal["pause", "resume", "stop"]) -> None:
+def command_study(settings: Settings, name: str, action: Literal["pause", "resume", "stop"], *, as_json: bool) -> None:
     """Pause, resume or stop the study, and print its new state."""
     with Client(settings.server, settings.token) as client:
         study = client.command(name, action)
-    console().print(f"{study.name}: {study.state}")
+    if as_json:
+        print_json(study)
+    else:
+        console().print(f"{study.name}: {study.state}")
 
 
-def extend_study(settings: Settings, name: str, trials: int | None, hours: float | None) -> None:
+def extend_study(settings: Settings, name: str, trials: int | None, hours: float | None, *, as_json: bool) -> None:
     """Increase the study's budget and print it."""
     with Client(settings.server, settings.token) as client:
         study = client.extend_study(name, trials, hours)
+    if as_json:
+        print_json(study)
+        return
     trial_bound = None if study.budget.trials is None else counted(study.budget.trials, "trial")
     hour_bound = None if study.budget.hours is None else f"{study.budget.hours:g} {'hour' if study.budget.hours == 1 else 'hours'}"
     bounds = " and ".join(filter(None, (trial_bound, hour_bound)))
@@ -112,19 +162,25 @@ def extend_study(settings: Settings, name: str, trials: int | None, hours: float
         out.print(f"run `thaw study resume {study.name}` to continue it")
 
 
-def rerank_study(settings: Settings, name: str, metric: str) -> None:
+def rerank_study(settings: Settings, name: str, metric: str, *, as_json: bool) -> None:
     """Rank the study's trials by another metric, and print the best one."""
     with Client(settings.server, settings.token) as client:
         study = client.rerank_study(name, metric)
+    if as_json:
+        print_json(study)
+        return
     best = "no complete trial" if study.best is None else f"the best is trial {study.best.number}, {study.best.value:g}"
     console().print(f"{study.name}: ranked by {metric}; {best}")
 
 
-def delete_study(settings: Settings, name: str) -> None:
+def delete_study(settings: Settings, name: str, *, as_json: bool) -> None:
     """Delete the study and its trials."""
     with Client(settings.server, settings.token) as client:
         client.delete_study(name)
-    console().print(f"{name}: deleted")
+    if as_json:
+        print_json({"deleted": name})
+    else:
+        console().print(f"{name}: deleted")
 
 
 def export_best(settings: Settings, name: str, form: ExportFormat, output: Path | None) -> None:
@@ -146,10 +202,13 @@ def _best(study: ListedStudyView) -> str:
     return "-" if study.best is None else f"{study.metric} {number(study.best.value)} (trial {study.best.number})"
 
 
-def show_pruning(settings: Settings, name: str) -> None:
+def show_pruning(settings: Settings, name: str, *, as_json: bool) -> None:
     """Print the pruning report, then a table of simulated pruners."""
     with Client(settings.server, settings.token) as client:
         found = client.pruning(name)
+    if as_json:
+        print_json(found)
+        return
     out = console()
     for sentence in found.words:
         out.print(sentence, markup=False)
@@ -174,20 +233,26 @@ def _range(least: int, most: int) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def list_workers(settings: Settings) -> None:
+def list_workers(settings: Settings, *, as_json: bool) -> None:
     """Print a table with a row per worker, then its problems."""
     with Client(settings.server, settings.token) as client:
         workers = client.workers()
+    if as_json:
+        print_json(WorkersView(workers=workers))
+        return
     console().print(table(("worker", "state", "slots", "devices", "trials", "heartbeat"), [_worker_row(worker) for worker in workers]))
     for worker in workers:
         for problem in _problems(worker):
             console().print(f"{worker.id}: {problem}")
 
 
-def drain_worker(settings: Settings, worker: str) -> None:
+def drain_worker(settings: Settings, worker: str, *, as_json: bool) -> None:
     """Drain the worker and print its state."""
     with Client(settings.server, settings.token) as client:
         drained = client.drain_worker(worker)
+    if as_json:
+        print_json(drained)
+        return
     console().print(f"{drained.id}: {drained.state}, {counted(len(drained.running), 'trial')} running")
 
 

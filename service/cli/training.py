@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service.cli.console import Failure, FaultyFile, console
+from service.cli.console import Failure, FaultyFile, console, print_json
 from service.cli.files import read_text, write_whole
 from service.cli.processes import require_torch
 from service.domain.errors import InvalidInput
@@ -51,8 +52,11 @@ def read(file: Path) -> Exported:
     return exported
 
 
-def run(settings: Settings, exported: Exported, out: Path | None = None, seed: int | None = None) -> RunOutcome:
-    """Train and score, with the seeds of the file or with `seed`. Writes the model to the folder `out` if given. Raises Failure."""
+def run(settings: Settings, exported: Exported, shown: Console, out: Path | None = None, seed: int | None = None) -> RunOutcome:
+    """Train and score, with the seeds of the file or with `seed`. Writes the model to the folder `out` if given, progress to `shown`.
+
+    Raises Failure.
+    """
     slot = _slot_like(exported)
     if isinstance(exported.config, TrainConfig):
         command = slot.command(settings.model_copy(update={"report_examples": 0}))  # no texts and pictures of the data beside a model
@@ -60,7 +64,7 @@ def run(settings: Settings, exported: Exported, out: Path | None = None, seed: i
         command = _allowed(settings, exported.config).command(slot, settings)
     process = TrainerProcess(command, slot.environment(os.environ))
     try:
-        return _follow(process, exported, order_of(exported, out, seed))
+        return _follow(process, exported, order_of(exported, out, seed), shown)
     except TrainerDied as died:
         raise Failure(died.death.detail) from None
     finally:
@@ -104,11 +108,11 @@ def _slot_like(exported: Exported) -> Slot:
     return Slot(0, found[0] if found else None, min(wanted, cores()))
 
 
-def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) -> RunOutcome:
+def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run, shown: Console) -> RunOutcome:
     """Run the order with progress bars until the trainer is ready again. Raises Failure, TrainerDied."""
     finished: protocol.Finished | None = None
     example = spec_of(exported.config.task).example
-    with Bars(exported.config.last_step, exported.reached.objective.metric, example) as bars:
+    with Bars(exported.config.last_step, exported.reached.objective.metric, example, shown) as bars:
         _await_ready(process)
         process.send(order)
         while True:
@@ -141,8 +145,8 @@ def _await_ready(process: TrainerProcess) -> None:
 class Bars:
     """A progress bar for the epochs and one for the batches of the current epoch."""
 
-    def __init__(self, epochs: int, metric: str, example: str) -> None:
-        self._console = console()
+    def __init__(self, epochs: int, metric: str, example: str, out: Console) -> None:
+        self._console = out
         self._epochs, self._metric, self._example = epochs, metric, example
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
@@ -183,7 +187,7 @@ class Bars:
 CARD, MODEL, OUTPUT = "MODEL_CARD.md", "model.safetensors", "output"
 
 
-def train_exported(settings: Settings, file: Path, out: Path) -> None:
+def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) -> None:
     """Train, and write model.safetensors, result.json, config.yaml and MODEL_CARD.md to the folder. Raises Failure, FaultyFile.
 
     A script writes what it wants to the folder `output` instead of a model and its card.
@@ -194,17 +198,21 @@ def train_exported(settings: Settings, file: Path, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Failure(f"{out} cannot be created: {error.strerror}") from None
-    finished, model = run(settings, exported, out)
+    finished, model = run(settings, exported, console(stderr=as_json), out)
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # of a script; the next run starts anew, one after an interruption resumes
     trains = isinstance(exported.config, TrainConfig)
     if trains and model is None:
         raise Failure("The trainer ended without a model.")
     write_whole(out / "config.yaml", exported.to_yaml())
     made = {"files": _digests(out / OUTPUT)} if model is None else {"model": {"file": Path(model.path).name, "sha256": model.sha256}}
-    write_whole(out / "result.json", json.dumps(_result(exported, finished, made), indent=2) + "\n")
+    result = _result(exported, finished, made)
+    write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
     if trains:
         write_whole(out / CARD, card(exported, finished))
-    _report(exported, finished, out)
+    if as_json:
+        print_json(result)
+    else:
+        _report(exported, finished, out)
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -274,19 +282,30 @@ WEAK = f"This is weak evidence, because an interval from two runs is wide. {REME
 CHANCE = "For a correct configuration this happens by chance in 1 of 20 runs. Try another seed to rule that out:"
 
 
-def verify_exported(settings: Settings, file: Path, seed: int | None) -> None:
+def verify_exported(settings: Settings, file: Path, seed: int | None, *, as_json: bool) -> None:
     """Train again with a new seed, and compare the test score with the interval that the file states for one run.
 
     Raises FaultyFile if the file states no interval, Failure if the study used the seed or the score is outside the interval.
     """
     exported = read(file)
-    _refuse_boundless(exported, _refuse_without_interval(file, exported))
+    stated = _refuse_without_interval(file, exported)
+    _refuse_boundless(exported, stated)
     chosen = fresh_seed() if seed is None else seed
     if chosen in seeds_of(exported):
         raise Failure(f"The study used seed {chosen}, so training with it again verifies nothing; use another seed, or leave out --seed.")
-    console().print(f"Training the configuration of trial {exported.origin.trial} with seed {chosen}, which its study did not use")
-    finished, _ = run(settings, exported, seed=chosen)
-    console().print(conclusion(file, exported, finished))
+    out = console(stderr=as_json)
+    out.print(f"Training the configuration of trial {exported.origin.trial} with seed {chosen}, which its study did not use")
+    finished, _ = run(settings, exported, out, seed=chosen)
+    if as_json:
+        print_json(_verified(exported, finished, chosen, stated))
+    out.print(conclusion(file, exported, finished))
+
+
+def _verified(exported: Exported, finished: Finished, seed: int, stated: Estimate) -> dict[str, Any]:
+    metric = exported.reached.objective.metric
+    test = None if finished.test is None else finished.test.metrics[metric]
+    interval = {"low": stated.low, "high": stated.high}
+    return {"metric": metric, "seed": seed, "test": test, "interval": interval, "within": is_within(exported, finished)}
 
 
 def conclusion(file: Path, exported: Exported, finished: Finished) -> str:

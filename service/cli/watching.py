@@ -1,5 +1,6 @@
-"""`thaw study create --watch` and `thaw study log`: follows a study or a log."""
+"""`thaw study watch` and `thaw study log`: follows a study or a log."""
 
+import json
 import sys
 import threading
 import time
@@ -10,11 +11,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from service.cli.console import assignments, console, number, plain_text, saved, speed, table, time_left
-from service.client import Client, Unreachable
+from service.cli.console import assignments, console, number, plain_text, print_json, saved, speed, table, time_left
+from service.client import END, Client, Unreachable
 from service.domain.states import TrialState
 from service.domain.text import clean
-from service.rest_models import ListedStudyView, LogView, TrialView
+from service.rest_models import AttemptView, ChunkView, ListedStudyView, LogView, StudyView, TrialView
 from service.settings import Settings
 from trainer.configuration import counted
 from trainer.tasks.capabilities import ExternalRunner
@@ -83,6 +84,16 @@ class Watched:
             self.trials |= read
             self._unreported |= read
             self.study, self._seen, more = changes.study, changes.seq, changes.more
+
+
+def print_events(client: Client, study: StudyView) -> StudyView:
+    """Print the study's events as JSON lines until it has ended, then the study, and return it."""
+    for event in client.events(study.id):
+        if event is not None:
+            print_json({"event": event.kind, **event.body}, line=True)
+    last = client.study(study.id)
+    print_json({"event": END, "study": json.loads(last.model_dump_json())}, line=True)
+    return last
 
 
 def watch(client: Client, study: ListedStudyView) -> ListedStudyView:
@@ -218,10 +229,13 @@ def _summary(study: ListedStudyView) -> str:
 LOOK_SECONDS = 1.0
 
 
-def show_log(settings: Settings, name: str, number: int, attempt: int | None, follow: bool) -> None:
+def show_log(settings: Settings, name: str, number: int, attempt: int | None, *, follow: bool, as_json: bool) -> None:
     """Print the log of an attempt. With `follow`, continue until the attempt, or the trial if `attempt` is None, has ended."""
     with Client(settings.server, settings.token) as client:
-        reader = Reader(client, name, number, attempt)
+        if as_json and not follow:
+            print_json(_whole_log(client, name, number, attempt))
+            return
+        reader = (JsonReader if as_json else Reader)(client, name, number, attempt)
         ended = reader.read()
         while follow and not ended:
             time.sleep(LOOK_SECONDS)
@@ -229,6 +243,15 @@ def show_log(settings: Settings, name: str, number: int, attempt: int | None, fo
                 ended = reader.read()
             except Unreachable:  # the server restarts
                 continue
+
+
+def _whole_log(client: Client, name: str, number: int, attempt: int | None) -> LogView:
+    """The log of an attempt, by default the newest, with all its chunks."""
+    found = last = client.log(name, number, attempt)
+    while last.next is not None:
+        last = client.log(name, number, found.attempt, last.next)
+        found = last.model_copy(update={"chunks": [*found.chunks, *last.chunks]})
+    return found
 
 
 class Reader:
@@ -253,9 +276,15 @@ class Reader:
     def _write(self, part: LogView) -> None:
         self._attempt = part.attempt
         for chunk in part.chunks:
-            sys.stdout.write(clean(chunk.text))
+            self._write_chunk(chunk)
             self._seen = chunk.seq
         sys.stdout.flush()
+
+    def _write_chunk(self, chunk: ChunkView) -> None:
+        sys.stdout.write(clean(chunk.text))
+
+    def _write_start(self, attempt: AttemptView) -> None:
+        sys.stdout.write(clean(f"--- attempt {attempt.attempt}, on {attempt.worker}\n"))
 
     def _advance(self, part: LogView) -> bool:
         """Switch to the next attempt, if there is one. Returns whether there is."""
@@ -264,8 +293,18 @@ class Reader:
         if not (newer := [info for info in part.attempts if info.attempt > part.attempt]):
             return False
         self._attempt, self._seen = newer[0].attempt, 0
-        sys.stdout.write(clean(f"--- attempt {newer[0].attempt}, on {newer[0].worker}\n"))
+        self._write_start(newer[0])
         return True
+
+
+class JsonReader(Reader):
+    """Prints each part of a log as a JSON line, with its attempt."""
+
+    def _write_chunk(self, chunk: ChunkView) -> None:
+        print_json({"attempt": self._attempt, **json.loads(chunk.model_dump_json())}, line=True)
+
+    def _write_start(self, attempt: AttemptView) -> None:
+        pass
 
 
 def _has_ended(part: LogView, attempt: int) -> bool:

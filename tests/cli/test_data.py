@@ -36,7 +36,7 @@ def test_examples_labels_parts_and_duplicates_are_shown(thaw: Thaw, pictures: Pa
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert lines[0] == f"{pictures}: 21 images for {FIRST_TASK}; the split is drawn"
     assert {"train 13", "validation 4", "test 4", "2 labels", "cat 11", "dog 10", "21 different images."} <= set(lines)
-    assert any(line.startswith("1 groups of near-duplicates: ") for line in lines)
+    assert any(line.startswith("1 group of near-duplicates: ") for line in lines)
     assert "Left out: 1 of the files: not an image by its suffix (dog/notes.txt)." in lines
 
 
@@ -101,7 +101,7 @@ def test_faults_that_only_reading_shows_come_from_the_trainer(thaw: Thaw, pictur
     said = thaw("--home", tmp_path / "home", "data", "inspect", "--data", f"path={pictures}")
     assert said.code == 2 and "#/data  1 of 22 images cannot be used: dog/broken.png" in said.err
     skipped = thaw("--home", tmp_path / "home", "data", "inspect", "--data", f"path={pictures}", "--data", "unreadable=skip")
-    assert skipped.code == 0 and "1 files cannot be read and are left out: dog/broken.png" in skipped.out
+    assert skipped.code == 0 and "1 file that cannot be read is left out: dog/broken.png" in skipped.out
 
 
 def test_without_torch_the_split_is_counted_and_a_sentence_says_so(thaw: Thaw, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """`thaw doctor`, and the options that select GPUs and slots."""
 
+import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +55,7 @@ def test_a_sound_machine_passes_and_nothing_is_created(thaw: Thaw, tmp_path: Pat
     assert "built for" in line_of(said.out, "torch")
     assert "CUDA_VISIBLE_DEVICES= allows no device" in line_of(said.out, "GPU")
     assert "trainer ready after" in line_of(said.out, "CPU")
-    assert "GB free; cache in" in line_of(said.out, "THAW_HOME")
+    assert "GB free" in line_of(said.out, "THAW_HOME") and "is empty, at most 20.0 GB" in line_of(said.out, "cache")
     assert "the first server or worker creates it" in line_of(said.out, "database")
 
 
@@ -117,6 +120,52 @@ def test_a_database_that_cannot_be_reached_or_is_old_is_wrong(thaw: Thaw, tmp_pa
 
 
 @pytest.mark.usefixtures("without_torch")
+def test_the_report_as_json_has_each_check_with_its_fault(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_SERVER", "http://ann:swordfish@127.0.0.1:9")
+    said = thaw("--home", tmp_path, "doctor", "--json")
+    found = json.loads(said.out)
+    assert said.code == 1 and said.err == "1 check failed.\n" and found["sound"] is False
+    checks = {one["subject"]: one for one in found["checks"]}
+    assert {"Python", "Thawline", "packages", "torch", "THAW_HOME", "cache", "database", "server"} <= checks.keys()
+    assert "optuna" in checks["packages"]["value"] and checks["database"]["fault"] is None
+    assert checks["server"]["value"] == "none at http://127.0.0.1:9" and "`thaw serve`" in checks["server"]["fault"]
+    assert "swordfish" not in said.out
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """Answers as a server that has a token."""
+
+    def do_GET(self) -> None:
+        known = self.headers["Authorization"] == "Bearer 0123456789abcdef-secret"
+        body = {"workers": []} if known else {"type": "urn:thawline:problem:unauthorized", "detail": "The token is missing.", "status": 401}
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_the_server_is_asked_with_the_token(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        refused = thaw("--home", tmp_path, "--server", address, "doctor")
+        assert refused.code == 1 and "The token is missing; set THAW_TOKEN to the server's token." in refused.out
+        monkeypatch.setenv("THAW_TOKEN", "0123456789abcdef-secret")
+        known = thaw("--home", tmp_path, "--server", address, "doctor")
+        assert known.code == 0 and f"{address} answers, with 0 workers" in line_of(known.out, "server")
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_the_size_of_the_cache_is_measured(thaw: Thaw, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "pixels").mkdir(parents=True)
+    (tmp_path / "cache" / "pixels" / "a").write_bytes(b"0" * 160_000_000)
+    assert "0.2 GB used, at most 20.0 GB" in line_of(thaw("--home", tmp_path, "doctor").out, "cache")
+
+
 def test_sinks_that_fail_are_wrong_and_others_are_listed(thaw: Thaw, tmp_path: Path, without_torch: None) -> None:
     url = f"sqlite:///{tmp_path / 'some.db'}"
     upgrade(url)
@@ -133,6 +182,7 @@ def test_sinks_that_fail_are_wrong_and_others_are_listed(thaw: Thaw, tmp_path: P
     assert "1 failure since" in said.out and "down answered 500" in said.out
 
 
+@pytest.mark.usefixtures("without_torch")
 def test_a_home_that_cannot_be_a_folder_is_wrong(thaw: Thaw, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = thaw("--home", tmp_path / "file" / "home", "doctor")

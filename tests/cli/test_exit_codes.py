@@ -1,8 +1,14 @@
 """Exit codes of the command."""
 
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,3 +43,47 @@ def test_a_reader_that_has_exited_ends_the_command_without_a_message() -> None:
 def test_a_closed_output_gets_nothing(tmp_path: Path) -> None:
     done = redirected(">&-", "--home", tmp_path, "db", "upgrade")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+ARGUMENTS: dict[int, tuple[str, ...]] = {
+    0: ("study", "schema"),
+    1: ("db", "check"),  # there is no database
+    2: ("data", "inspect", "--data", "path=/nowhere"),
+    3: ("--server", "http://127.0.0.1:9", "study", "list"),
+}
+
+
+@pytest.mark.parametrize("code", ARGUMENTS)
+def test_a_command_ends_with_the_code_of_its_outcome(code: int, tmp_path: Path) -> None:
+    done = subprocess.run(command("--home", tmp_path, *ARGUMENTS[code]), capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert bool(done.stderr) is (code > 0) and "Traceback" not in done.stderr
+
+
+def test_an_unknown_option_is_invalid_input() -> None:
+    assert subprocess.run(command("study", "list", "--no-such"), capture_output=True, timeout=120).returncode == 2
+
+
+def test_ctrl_c_ends_a_command_with_130(silent_server: str) -> None:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background may ignore the signal
+    arguments = command("--server", silent_server, "study", "list")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heeding) as process:
+        sockets = Path(f"/proc/{process.pid}/fd")
+        until = time.monotonic() + 60
+        while not any("socket:" in os.readlink(one) for one in sockets.iterdir()) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+
+
+def test_each_code_of_the_documentation_is_tested() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {*ARGUMENTS, 130}
