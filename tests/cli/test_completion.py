@@ -35,7 +35,7 @@ def test_commands_options_and_names_of_studies_are_completed(shell: str, served:
     assert "watch" in completed(shell, "thaw", "study", "wat")
     assert "--follow" in completed(shell, "thaw", "study", "log", "--fo")
     document = {
-        "name": "to-complete", "data": {"path": "/nowhere", "location": "workers"}, "model": {"name": "small_cnn"},
+        "name": "to-complete", "data": {"path": "/nowhere", "location": "workers"}, "model": {"name": "squeezenet1_1"},
         "search_space": {"lr": {"type": "float", "low": 0.001, "high": 0.1}}, "budget": {"trials": 1},
         "objective": {"metric": "accuracy", "direction": "maximize"},
     }  # fmt: skip

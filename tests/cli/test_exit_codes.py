@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -46,10 +45,11 @@ def test_a_closed_output_gets_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def silent_server() -> Iterator[str]:
-    """The address of a server that never answers."""
+def silent_server() -> Iterator[socket.socket]:
+    """A server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.settimeout(60)
+        yield listening
 
 
 ARGUMENTS: dict[int, tuple[str, ...]] = {
@@ -71,16 +71,14 @@ def test_an_unknown_option_is_invalid_input() -> None:
     assert subprocess.run(command("study", "list", "--no-such"), capture_output=True, timeout=120).returncode == 2
 
 
-def test_ctrl_c_ends_a_command_with_130(silent_server: str) -> None:
+def test_ctrl_c_ends_a_command_with_130(silent_server: socket.socket) -> None:
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background may ignore the signal
-    arguments = command("--server", silent_server, "study", "list")
+    arguments = command("--server", f"http://127.0.0.1:{silent_server.getsockname()[1]}", "study", "list")
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heeding) as process:
-        sockets = Path(f"/proc/{process.pid}/fd")
-        until = time.monotonic() + 60
-        while not any("socket:" in os.readlink(one) for one in sockets.iterdir()) and time.monotonic() < until:
-            time.sleep(0.05)
+        accepted, _ = silent_server.accept()  # the command waits for the answer
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
+        accepted.close()
     assert process.returncode == 130 and "Traceback" not in err
 
 

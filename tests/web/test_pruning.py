@@ -167,7 +167,7 @@ def test_the_command_prints_the_sentences_and_a_line_for_each_pruner(
     claims = live_lab.claims_from("looked-back-on", 50)
     train(live_lab, claims[0], 0.5, 0.6, 0.7)
     train(live_lab, claims[1], 0.4)
-    show_pruning(settings.model_copy(update={"server": live.address}), "looked-back-on")
+    show_pruning(settings.model_copy(update={"server": live.address}), "looked-back-on", as_json=False)
     said = capsys.readouterr().out
     assert said.startswith("Pruning saved 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
     assert "asha (reduction factor 3) (of the study)" in said
