@@ -11,14 +11,14 @@ from thawline.script import report
 
 
 def _numbers(logs: Mapping[str, Any] | None) -> dict[str, float]:
-    """The entries that are single numbers, with `/` and spaces of names kept."""
+    """The entries that are single numbers, without those that count epochs or steps."""
     found = dict[str, float]()
     for name, value in (logs or {}).items():
         try:
             found[name] = float(value)
         except (TypeError, ValueError):
             continue
-    return found
+    return {name: value for name, value in found.items() if name not in ("epoch", "step")}
 
 
 def keras() -> Any:
@@ -48,9 +48,7 @@ def transformers() -> Any:
     """A callback for `Trainer(callbacks=[...])` of Transformers, which reports each evaluation; evaluations are counted."""
 
     def on_evaluate(self: Any, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        numbers: dict[str, Any] = _numbers(metrics)
-        numbers.pop("epoch", None)
-        if state.is_world_process_zero and report(**numbers):
+        if state.is_world_process_zero and report(step=None, **_numbers(metrics)):
             control.should_training_stop = True
         return control
 

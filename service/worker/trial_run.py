@@ -1,6 +1,5 @@
 """One attempt of a trial on a trainer: its reports, checkpoints, pruning decisions and log, from claim to outcome."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -268,11 +267,14 @@ class TrialRun:
 
     def _measured(self, line: EpochMetrics, control_seconds: float) -> None:
         self.step = line.step
-        self._values[line.step] = line.metrics.get(self.claim.spec.objective.metric, math.nan)
+        # A script may report a step without the objective, which then is no NaN and needs no decision.
+        objective = line.metrics.get(self.claim.spec.objective.metric)
+        if objective is not None:
+            self._values[line.step] = objective
         self._unwritten.measured(MetricReport(line.step, line.metrics))
         if line.pace is not None:
             self._unwritten.result["pace"] = _with_control_seconds(line.pace, control_seconds)
-        self.undecided = self.unanswered = line.step in self.decision_steps
+        self.undecided = self.unanswered = objective is not None and line.step in self.decision_steps
 
     def _note_curve(self, line: Finished | Failed) -> None:
         """Record the digest of the whole curve of a script, by which parameters without effect are found."""
