@@ -24,7 +24,7 @@ from tests.chaos.visitors import OUTAGE, READ, READYZ, WRITE, Visitors
 CRASHES = 5 if LONG else 2
 STOPPED_SECONDS = 60 if LONG else 5
 TERMINATIONS = 300 if LONG else 20
-LEASE_SECONDS = STOPPED_SECONDS + 20.0  # the trust window is longer than the outage
+LEASE_SECONDS = STOPPED_SECONDS + 120.0  # the trust window is longer than the outage, which lasts until two processes have started
 AT_WORK, AFTERWARDS = 3, 4  # trials to be complete before the fault, and after it
 SEEN = 3  # answers of a kind that show it
 NAMES = count()
@@ -67,7 +67,9 @@ def crashed(scene: Scene, cluster: Cluster) -> None:
 
 def stopped(scene: Scene, cluster: Cluster) -> None:
     """An administrator's stop. Who trains goes on with it: the lease is trusted for longer."""
+    scene.lab.until(lambda: bool(scene.running()), "a trial is under way")
     held = {trial.number for trial in scene.running()}
+    assert held
     cluster.stop()
     scene.lab.counts["stops"] += 1
     began = time.monotonic()

@@ -78,7 +78,9 @@ def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     monkeypatch.setattr("service.cli.watching.LOOK_SECONDS", 0.05)
     lab.study("followed")
     first = lab.claim_from("followed")
-    follower = threading.Thread(target=show_log, args=(Settings(server=address), "followed", 0, None, True))
+    follower = threading.Thread(
+        target=show_log, args=(Settings(server=address), "followed", 0, None), kwargs={"follow": True, "as_json": False}
+    )
     follower.start()
     lines = [f"line {number}\n" for number in range(500)]
     for line in lines[:250]:

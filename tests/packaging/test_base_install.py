@@ -58,8 +58,8 @@ def test_the_doctor_finds_a_server_sound(clean_python: Path, tmp_path: Path) -> 
 
 
 def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text("{}")
-    command: list[str | Path] = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]
+    exported = ROOT / "tests/goldens/releases/schema-0010/best.yaml"
+    command: list[str | Path] = [clean_python.parent / "thaw", "train", str(exported)]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "THAW_HOME": str(tmp_path)}, timeout=300, cwd=tmp_path
     )
