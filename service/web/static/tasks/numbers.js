@@ -3,7 +3,7 @@
 import { mark, stepless } from "../axis.js";
 import { cell, row, table } from "../compare/tables.js";
 import { at, el, svg } from "../dom.js";
-import { count, number, plural } from "../format.js";
+import { number, plural } from "../format.js";
 import { columnsOf } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/numbers.css") }));
