@@ -77,7 +77,7 @@ def _needs_scripts(study: Study) -> Iterator[NoticeView]:
     """Which workers run the study's script, until one has checked it."""
     if isinstance(study.spec, ProgramStudy) and not study.sound:
         start = f"`thaw worker --allow-scripts {study.spec.workdir}`"
-        message = f"the trials run on workers that allow it: start one with {start}, or a folder above it"
+        message = f"the trials run only on workers that allow this folder; if none does, start one with {start}, or a folder above it"
         yield NoticeView(pointer="#/workdir", code="needs_scripts", message=message)
 
 

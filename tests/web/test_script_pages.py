@@ -48,6 +48,7 @@ def test_every_page_shows_a_script(page: Page, live_lab: Laboratory) -> None:
         for text in texts:
             expect(page.locator("body")).to_contain_text(text)
         expect(page.locator("body")).not_to_contain_text("test example")
+        expect(page.get_by_role("heading", name="Report", exact=True)).to_have_count(0)  # a script reports metrics alone
     page.goto("/studies/scripted/best")
     expect(page.get_by_role("tab", name="YAML")).to_be_visible()
     expect(page.get_by_role("tab", name="Model card")).to_be_hidden()

@@ -1,5 +1,5 @@
 // Loads the two modules of static/tasks/ that a task is drawn by: that of its target, which draws the report of its runs, and that of its
-// input. For a task without a module, the single numbers and strings of the report are shown as a table.
+// input. For a task without a module, the single numbers and strings of the report are shown as a table; for one without a report, nothing.
 //
 // The target's module exports:
 //   target                         its name
@@ -44,6 +44,8 @@ function besides(columns) {
 
 const PLAIN = { panels: [{ id: "fields", title: "Report", draw: single }], comparison: [{ id: "fields", title: "Report", draw: besides }], test: single };
 
+const EMPTY = { ...PLAIN, panels: [], comparison: [] };
+
 // What both modules export, the target's rows first.
 function joined(drawing, input) {
   const form = { ...input.form, ...drawing.form, path: input.form?.paths?.[drawing.target] };
@@ -61,7 +63,7 @@ async function load(task) {
 
 // The task's module, or the default.
 export function drawingOf(task) {
-  if (task.module === null) return Promise.resolve(PLAIN);
+  if (task.module === null) return Promise.resolve(task.report.length ? PLAIN : EMPTY);
   if (!drawings.has(task.name)) drawings.set(task.name, load(task));
   return drawings.get(task.name);
 }
