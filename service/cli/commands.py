@@ -10,6 +10,7 @@ import typer
 
 from service.cli.arguments import AsJson, StudyName, WorkerId, settings_of
 from service.cli.study_commands import study
+from service.cli.trial_commands import trial
 
 if TYPE_CHECKING:
     from service.cli.processes import WorkerOptions
@@ -20,6 +21,7 @@ data = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 models = typer.Typer(help="Look at pretrained models.", no_args_is_help=True)
 db = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(study, name="study")
+app.add_typer(trial, name="trial")
 app.add_typer(workers, name="workers")
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")

@@ -106,6 +106,9 @@ def speed(trial: "TrialView", example: str) -> str:
 
 
 FAILED, FAULTY, NO_SERVER = 1, 2, 3
+NOTHING_TO_CLAIM, STOP, LEASE_LOST = 4, 5, 6  # of `thaw trial`
+CLAIM_CODES = {"lease-lost": LEASE_LOST, "claim-not-found": LEASE_LOST, "trial-cancelled": STOP, "trial-closed": STOP}
+"""Exit codes by the kind of a problem."""
 UNWRITTEN = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 )  # of standard output: files have their names in errors
@@ -126,7 +129,7 @@ class Failure(Exception):
 def explain(error: Exception) -> int:
     """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown type."""
     from service.client import Refused, Unreachable
-    from service.domain.errors import InvalidInput, ThawlineError
+    from service.domain.errors import InvalidInput, LeaseLost, ThawlineError
     from trainer.data.examples import shown
 
     match error:
@@ -138,10 +141,13 @@ def explain(error: Exception) -> int:
             return FAULTY
         case Refused():
             _print_lines([error.detail, *(f"{fault.pointer}  {fault.message}" for fault in error.faults)])
-            return FAILED
+            return CLAIM_CODES.get(error.kind, FAILED)
         case Unreachable():
             _print_lines([str(error), "Start a server with `thaw serve`, or set the address of one with --server or THAW_SERVER."])
             return NO_SERVER
+        case LeaseLost():
+            _print_lines([str(error)])
+            return LEASE_LOST
         case ThawlineError() | Failure():
             _print_lines([str(error)])
             return FAILED

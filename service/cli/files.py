@@ -20,18 +20,18 @@ from service.settings import Settings
 from trainer.configuration import counted, resolve_paths
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write the file atomically, with fsync. Raises Failure if that is not possible."""
-    write_pieces(file, [text.encode()])
+def write_whole(file: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write the file atomically, with fsync and the mode, less the umask. Raises Failure if that is not possible."""
+    write_pieces(file, [text.encode()], mode=mode)
 
 
-def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
+def write_pieces(file: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
     """As `write_whole`, in pieces. An error of the iterator leaves the file as it was."""
     if file.exists() and not file.is_file():  # renaming a file to the name of a device or pipe would remove that
         raise Failure(f"{file} cannot be written: it is not a regular file")
     partial = beside(file)
     try:
-        with partial.open("xb") as opened:
+        with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as opened:
             opened.writelines(pieces)
             opened.flush()
             os.fsync(opened.fileno())
