@@ -83,6 +83,8 @@ def _variables(claim: ClaimView, searched: Iterable[str]) -> Iterator[str]:
 
 
 def _quoted(value: Scalar) -> str:
+    if value is None:
+        return ""
     return shlex.quote(str(value).lower() if isinstance(value, bool) else str(value))
 
 

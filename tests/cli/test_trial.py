@@ -202,6 +202,7 @@ def test_parameters_are_variables_that_a_shell_reads(
     assert variables(claim, "lr", "momentum", lr=1e-05, nesterov=True) == [
         "export THAW_PARAM_lr=1e-05", "export THAW_PARAM_nesterov=true", "unset THAW_PARAM_momentum",
     ]  # fmt: skip
+    assert variables(claim, warmup=None) == ["export THAW_PARAM_warmup="]
     assert variables(claim, **{"head.dropout": 0.5}) == ["export THAW_PARAM_head_dropout=0.5"]
     assert variables(claim, **{"a.b": 1, "a_b": 2}) == ["unset THAW_PARAM_a_b"]
     assert "a.b and a_b" in capsys.readouterr().err
