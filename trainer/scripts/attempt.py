@@ -1,5 +1,6 @@
 """One attempt at a trial of a script, from the order to its last message."""
 
+import json
 import logging
 import os
 import platform
@@ -98,13 +99,17 @@ class ScriptAttempt:
         self._awaited: int | None = None  # the step whose decision is awaited
         self._unanswered = 0  # reports that the script waits for an answer to
         self._reports = self._bytes = self._peak = 0
+        self._reported = dict[str, float]()  # the newest value of each metric that was sent
         self._rest: dict[Stream, bytes] = {"output": b"", "error": b"", "report": b""}
         self._tail = bytearray()
         self._held_since = 0.0
         self._failure: Failed | None = None
         self._is_stopped = False
         self._terminate_at = self._kill_at = float("inf")  # monotonic seconds
-        self._look_at = self._measure_at = self._alive_at = 0.0
+        self._source = source_of(config, folders.out)
+        self._is_resumed = folders.is_resumed
+        self._look_at = self._alive_at = 0.0
+        self._measure_at = time.monotonic() + MEASURE_SECONDS
         self._secrets = [
             value.encode()
             for name, value in config.environment.items()
@@ -138,9 +143,11 @@ class ScriptAttempt:
             process.close()
         self._on_lines("output", [self._rest["output"]])
         self._complete()
+        if process.end.code == 0 and config.metric not in self._counter.metrics:
+            self._restore()
         if not self._is_stopped:
             for step, metrics in self._steps:  # also of a script that did not wait for a decision
-                self._sink.send(EpochMetrics(step=step, metrics=metrics))
+                self._report(step, metrics)
         self._log_ignored(process.end.left)
         self._sink.send(self._outcome(process.end, time.monotonic() - began_at, processes.oom_kills() > kills))
 
@@ -270,7 +277,7 @@ class ScriptAttempt:
                 detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
                 self._fail(process, "script_error", detail)
                 return
-            self._sink.send(EpochMetrics(step=step, metrics=metrics))
+            self._report(step, metrics)
             self._alive_at = time.monotonic() + ALIVE_SECONDS
             if step in self._run.decision_steps and self._config.metric in metrics and process.end is None:
                 self._awaited = step
@@ -278,6 +285,30 @@ class ScriptAttempt:
             for _ in range(self._unanswered):
                 process.reply(stop=self._is_stopped)
             self._unanswered = 0
+
+    def _report(self, step: int, metrics: Metrics) -> None:
+        """Send the metrics of a step, and keep them for an attempt that resumes after the last one and has nothing left to report."""
+        self._sink.send(EpochMetrics(step=step, metrics=metrics))
+        self._reported |= metrics
+        path, whole = self._folders.reported, self._folders.reported.with_suffix(".new")
+        with suppress(OSError):  # a full disk
+            whole.write_text(json.dumps({"step": step, "metrics": self._reported}))
+            whole.replace(path)
+
+    def _restore(self) -> None:
+        """Take the last metrics of earlier attempts, if this one has resumed from their checkpoints."""
+        try:
+            found = json.loads(self._folders.reported.read_text())
+            step, metrics = int(found["step"]), dict[str, float](found["metrics"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if not self._is_resumed or self._config.metric not in metrics:
+            return
+        if step > self._counter.last:
+            self._counter.last = step
+            self._steps.append((step, metrics))
+        self._counter.metrics = metrics | self._counter.metrics
+        log.warning("%s was not reported in this attempt; its value at step %d counts, from an earlier attempt", self._config.metric, step)
 
     def _stop(self, process: ScriptProcess, *, at_once: bool) -> None:
         """Ask the script to end: by the answer to its report if it waits for one, else and later by SIGTERM, and last by SIGKILL."""
@@ -375,17 +406,17 @@ class ScriptAttempt:
     def _patterns(self) -> dict[str, re.Pattern[str]]:
         return {name: re.compile(pattern) for name, pattern in (self._config.metrics.regex or {}).items()}
 
-    @cached_property
-    def _source(self) -> FollowedFile | EventFiles | None:
-        """The file or folder that is followed."""
-        if (name := self._config.metrics.file) is not None:
-            return FollowedFile(self._folders.out / name)
-        if (name := self._config.metrics.tensorboard) is None:
-            return None
-        try:
-            return EventFiles(self._folders.out / name)
-        except ImportError:
-            raise inputs.InputError("metrics: tensorboard is not installed on this worker; install thawline[tensorboard]") from None
+
+def source_of(config: ScriptConfig, out: Path) -> FollowedFile | EventFiles | None:
+    """The file or folder in THAW_OUT that is followed. Raises InputError without the package that reads it."""
+    if (name := config.metrics.file) is not None:
+        return FollowedFile(out / name)
+    if (name := config.metrics.tensorboard) is None:
+        return None
+    try:
+        return EventFiles(out / name)
+    except ImportError:
+        raise inputs.InputError("metrics: tensorboard is not installed on this worker; install thawline[tensorboard]") from None
 
 
 def versions() -> dict[str, str]:

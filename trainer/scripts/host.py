@@ -5,14 +5,14 @@ import os
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from trainer.configuration import RunConfig, narrowing
 from trainer.pipes import HostMessage, MessageWriter, Orders, UnreadableOrder, ignore_signals_and_exit_with_supervisor, private_output
 from trainer.protocol import BatchedRuns, Check, Checked, Failed, Run, TrainerReady, Unavailable
 from trainer.scripts import guard, inputs
-from trainer.scripts.attempt import ScriptAttempt, ScriptOptions
+from trainer.scripts.attempt import ScriptAttempt, ScriptOptions, source_of
 from trainer.scripts.inputs import AttemptFolders, InputError
 from trainer.scripts.templates import TemplateError
 from trainer.tasks.script.config import CHECKPOINTS, ScriptConfig, ScriptInfo, UnfitFiles, info_of
@@ -76,6 +76,7 @@ class ScriptHost:
             command = inputs.command_of(config, environment)
         inputs.find_program(command[0], Path(config.workdir), environment)
         inputs.rendered_templates(config)
+        source_of(config, Path(config.workdir))
         return Checked(facts=facts)
 
     def _attempt(self, run: Run) -> None:
@@ -127,7 +128,10 @@ def prepared_folders(out: Path) -> AttemptFolders:
     checkpoints.mkdir(exist_ok=True)
     own = checkpoints / out.name
     earlier = sorted((path for path in checkpoints.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    folders = AttemptFolders(out, own)
     if not own.exists() and earlier:
+        with suppress(FileNotFoundError):  # it has reported nothing
+            AttemptFolders(out, earlier[-1]).reported.rename(folders.reported)
         earlier[-1].rename(own)
     own.mkdir(exist_ok=True)
-    return AttemptFolders(out, own)
+    return folders

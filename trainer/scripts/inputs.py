@@ -27,10 +27,17 @@ class InputError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFolders:
-    """The folders of an attempt: `out` is its own, `checkpoint` has what earlier attempts have left there."""
+    """The folders of an attempt: `out` is its own, `checkpoint` has what earlier attempts have left there.
+
+    `reported` is a file beside `checkpoint` with the last metrics.
+    """
 
     out: Path
     checkpoint: Path
+
+    @property
+    def reported(self) -> Path:
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.json")
 
     @property
     def is_resumed(self) -> bool:

@@ -102,7 +102,8 @@ class Runner:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    started = Runner(tmp_path)
+def runner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """A runner; its parameter is further options."""
+    started = Runner(tmp_path, *getattr(request, "param", ()))
     yield started
     started.process.close(0)

@@ -6,8 +6,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from trainer.scripts.metrics import FollowedFile, ScriptReport, StepCounter, UnreadableReport, json_in, matches_in, pairs_in, text_of
+from trainer.scripts.metrics import (
+    EventFiles,
+    FollowedFile,
+    ScriptReport,
+    StepCounter,
+    UnreadableReport,
+    json_in,
+    matches_in,
+    pairs_in,
+    text_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +108,42 @@ def test_a_file_is_followed(tmp_path: Path) -> None:
     assert followed.reports(end=True) == [ScriptReport(3, {"a": 3.0})]
     path.write_text('{"step": 9, "a": 9}\n')  # written anew, and shorter
     assert followed.reports() == [ScriptReport(9, {"a": 9.0})]
+
+
+@pytest.mark.parametrize("new_style", [False, True], ids=["values", "tensors"])
+def test_event_files_are_followed(tmp_path: Path, new_style: bool) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    followed = EventFiles(tmp_path / "logs")
+    assert followed.reports() == []  # the folder is not there yet
+    with SummaryWriter(str(tmp_path / "logs" / "run"), flush_secs=1) as writer:
+        writer.add_scalar("loss", 0.5, 1, new_style=new_style)
+        writer.add_histogram("weights", torch.zeros(3), 1)
+        writer.add_text("note", "x", 1)
+        writer.flush()
+        assert followed.reports() == [ScriptReport(1, {"loss": 0.5})]
+        writer.add_scalar("loss", float("nan"), 2, new_style=new_style)
+        writer.add_scalar("acc", 0.25, 2, new_style=new_style)
+    (report,) = followed.reports(end=True)
+    assert report.step == 2 and report.metrics["acc"] == 0.25 and math.isnan(report.metrics["loss"])
+    assert followed.reports() == []
+
+
+def test_an_event_file_that_is_damaged_or_half_written_does_no_harm(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (1, 2, 3):
+            writer.add_scalar("loss", step / 4, step)
+    (whole,) = tmp_path.glob("*tfevents*")
+    content = whole.read_bytes()
+    whole.write_bytes(content[:-20])
+    followed = EventFiles(tmp_path)
+    assert [report.step for report in followed.reports()] == [1, 2]
+    whole.write_bytes(content)
+    assert [report.step for report in followed.reports()] == [3]
+    (tmp_path / "events.out.tfevents.0").write_bytes(b"no events" * 10)
+    assert followed.reports(end=True) == []
 
 
 def counted(*reports: tuple[int | None, dict[str, float]]) -> tuple[dict[int, dict[str, float]], StepCounter]:
