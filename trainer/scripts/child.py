@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from trainer.scripts import guard
 
+REPORT_FD, REPLY_FD = "3", "4"  # of the script; a shell can name only descriptors of one digit
 REPORTS, REPLIES = ".reports", ".replies"  # named pipes in THAW_OUT, for processes that do not inherit the descriptors
 CHUNK_BYTES = 65_536
 DRAIN_SECONDS = 0.5  # how long to wait for the end of the output after the end of the processes
@@ -47,24 +48,20 @@ class ScriptProcess:
         self._status, status = os.pipe()
         given = {
             **environment,
-            "THAW_REPORT_FD": str(inherited[0]), "THAW_REPLY_FD": str(inherited[1]),
+            "THAW_REPORT_FD": REPORT_FD, "THAW_REPLY_FD": REPLY_FD,
             "THAW_REPORT_PIPE": str(paths[0]), "THAW_REPLY_PIPE": str(paths[1]),
         }  # fmt: skip
         nothing = os.open(os.devnull, os.O_RDONLY)
         self._output, output = os.pipe()
         self._errors, errors = os.pipe()
+        descriptors = nothing, output, errors, *inherited
         try:
-            self._guard = guard.start(
-                guard.Launch(
-                    command, given, str(workdir), file_bytes, streams=(nothing, output, errors), inherited=inherited, control=control,
-                    status=status,
-                )
-            )  # fmt: skip
+            self._guard = guard.start(guard.Launch(command, given, str(workdir), file_bytes, descriptors, control, status))
         except OSError:
             self._close_pipes()
             raise
         finally:
-            for descriptor in (nothing, output, errors, control, status, *inherited):
+            for descriptor in (*descriptors, control, status):
                 os.close(descriptor)
         self._streams: dict[int, Stream] = {self._output: "output", self._errors: "error", self._reports: "report"}
         for descriptor in self._streams:

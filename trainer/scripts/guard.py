@@ -9,6 +9,7 @@ kills everything. On `status` it writes lines of JSON: `error`, if the command c
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KILL_SECONDS = 5.0  # how long to wait for killed processes; one that is blocked in the kernel ends only when it wakes
 CANNOT_START = 127
+FIRST_PRIVATE = 10  # the guard's own descriptors are this one and above; shells can name those below
 RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -35,8 +37,7 @@ class Launch:
     environment: Mapping[str, str]
     workdir: str
     file_bytes: int | None  # largest size of a file
-    streams: tuple[int, int, int]  # standard input, output and error of the script
-    inherited: Collection[int]  # further descriptors of the script
+    descriptors: Sequence[int]  # what the script has as its descriptors 0, 1, 2 and so on
     control: int
     status: int
 
@@ -115,9 +116,13 @@ def _guard(launch: Launch) -> NoReturn:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for target, descriptor in enumerate(launch.streams):
+    moved = [
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE) for descriptor in (launch.control, launch.status, *launch.descriptors)
+    ]
+    control, status, *given = moved
+    for target, descriptor in enumerate(given):
         os.dup2(descriptor, target)
-    _close_all_but({0, 1, 2, launch.control, launch.status, *launch.inherited})
+    _close_all_but({*range(len(given)), control, status})
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -125,12 +130,12 @@ def _guard(launch: Launch) -> NoReturn:
     script = os.fork()
     if script == 0:
         signal.set_wakeup_fd(-1)
-        _start(launch)
+        _start(launch, status)
     # The script's pipes must end with the script.
-    _close_all_but({launch.control, launch.status, woken, wake})
-    code, left = _follow(script, launch.control, woken)
+    _close_all_but({control, status, woken, wake})
+    code, left = _follow(script, control, woken)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    os.write(launch.status, json.dumps({"code": code, "left": left, "peak": peak}).encode() + b"\n")
+    os.write(status, json.dumps({"code": code, "left": left, "peak": peak}).encode() + b"\n")
     os._exit(0)
 
 
@@ -143,7 +148,7 @@ def _close_all_but(kept: Collection[int]) -> None:
                 continue
 
 
-def _start(launch: Launch) -> NoReturn:
+def _start(launch: Launch, status: int) -> NoReturn:
     """Replace this process, the child of the guard, by the command."""
     try:
         os.setsid()
@@ -153,12 +158,10 @@ def _start(launch: Launch) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         if launch.file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (launch.file_bytes, launch.file_bytes))
-        for descriptor in launch.inherited:
-            os.set_inheritable(descriptor, True)
         os.chdir(launch.workdir)
         os.execvpe(launch.command[0], launch.command, launch.environment)  # noqa: S606  (without a shell, as intended)
     except OSError as error:
-        os.write(launch.status, json.dumps({"error": error.strerror or str(error)}).encode() + b"\n")
+        os.write(status, json.dumps({"error": error.strerror or str(error)}).encode() + b"\n")
     finally:
         os._exit(CANNOT_START)
 

@@ -1,6 +1,7 @@
 """Scripts that behave: reports, decisions, attempts, and what is read from files."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,11 +83,13 @@ def test_reports_from_a_process_of_a_launcher(runner: Runner) -> None:
 
 
 def test_reports_from_the_shell(runner: Runner) -> None:
-    (runner.workdir / "run.sh").write_text(
-        'echo "{\\"step\\": 1, \\"score\\": 0.5}" >&$THAW_REPORT_FD\nread answer <&$THAW_REPLY_FD\necho "answer: $answer"\n'
-    )
-    answered = runner.run(command=["sh", "run.sh"])
-    assert answered.reports == {1: {"score": 0.5}} and "answer: continue" in answered.log
+    lines = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / "scripts.md").read_text(), re.DOTALL)
+    assert lines is not None
+    (runner.workdir / "run.sh").write_text(lines[1] + 'echo "answer: $answer, $THAW_REPORT_FD and $THAW_REPLY_FD"\n')
+    answered = runner.run(command=["sh", "run.sh"], metric="accuracy")
+    assert answered.reports == {1: {"accuracy": 0.5}} and "answer: continue, 3 and 4" in answered.log
+    stopped = runner.run(command=["sh", "run.sh"], metric="accuracy", decision_steps=[1], decide=lambda step: False)
+    assert stopped.end.kind == "stopped" and "answer" not in stopped.log
 
 
 def test_checkpoints_survive_attempts(runner: Runner) -> None:
