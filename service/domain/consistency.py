@@ -123,9 +123,10 @@ def stage_faults(spec: TrainingStudy, model: ModelInfo) -> Iterator[Fault]:
             frozen_random[_frozen_random(place)] = None
     if not spec.model.pretrained:
         defaults = {name: field.default for name, field in spec.hyperparameters.model_fields.items()}
-        for name in methods_of(spec_of(spec.task)).freezing:
+        methods = methods_of(spec_of(spec.task))
+        for name in methods.freezing:
             for place, value in spec.extremes(name) if name != "frozen_layers" else ():
-                if spec.frozen_stages({**defaults, name: value}) > 0:
+                if methods.frozen_stages(model, {**defaults, name: value}) > 0:
                     frozen_random[_random_base(place, name, value)] = None
     yield from frozen_random
 

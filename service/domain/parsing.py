@@ -26,7 +26,7 @@ from service.domain.fault_messages import Inherited, faults_of, unknown_model, u
 from service.domain.spec import MAX_TRIALS, StudySpec, TrainingStudy, searchable
 from service.domain.synonyms import translate
 from trainer.configuration import ALL_STAGES, FIRST_TASK
-from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
+from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel, described_model
 from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of, specs
 
@@ -327,14 +327,6 @@ def _name_without_weights(document: dict[str, Any], task: TaskSpec) -> str | Non
         return None
     name = model.get("name")
     return name if isinstance(name, str) and described_model(task, name) is not None else None
-
-
-def described_model(task: TaskSpec, name: object) -> ModelInfo | None:
-    """The description of a model; None for an unknown model, and for one that cannot be described on this machine."""
-    try:
-        return task.describe(name) if isinstance(name, str) else None
-    except KeyError:
-        return None
 
 
 def _unknown_depths(spec: TrainingStudy) -> Iterator[Fault]:

@@ -157,9 +157,9 @@ def test_the_repeats_of_a_confirmed_configuration_ask_for_its_depth() -> None:
 
 def test_only_trials_of_the_head_alone_train_together() -> None:
     spec = study({"method": METHODS}, {"frozen_layers": STAGES, "lora_layers": 1})
-    assert may_share(training(spec))
-    assert shared_key(spec, {"lr": 0.1, "method": "full"}) is not None
-    assert shared_key(spec, {"lr": 0.1, "method": "lora"}) is None
+    assert may_share(training(spec), None)
+    assert shared_key(spec, None, {"lr": 0.1, "method": "full"}) is not None
+    assert shared_key(spec, None, {"lr": 0.1, "method": "lora"}) is None
 
 
 def test_a_config_without_a_method_keeps_its_digest() -> None:

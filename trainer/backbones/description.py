@@ -54,44 +54,17 @@ class UnfitFolder(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextModelInfo:
-    """A text model; implements `trainer.tasks.base.ModelInfo`."""
+class TextHead:
+    """The properties of a text model that determine its head."""
 
     model_type: str
-    stage_names: tuple[str, ...]  # the embeddings and each layer; layers that share their weights are one stage
-    stage_parameters: tuple[int, ...]
     hidden_size: int
-    positions: int | None  # the longest text in tokens; None without a limit
-    vocabulary: int  # rows of the token embedding
-    tokens: int  # of the tokenizer: its largest id, plus 1
-    tokenizer: str  # its algorithm, such as WordPiece
-    dtypes: tuple[str, ...]  # of the weights
-    weight_files: tuple[str, ...]
-    license: str | None
     activation: str = "gelu"  # in the library's own head of DeBERTa and ModernBERT
 
     @property
     def family(self) -> TextFamily:
         """The type of the model."""
         return FAMILIES[self.model_type]
-
-    @property
-    def stages(self) -> int:
-        """The number of stages that can be frozen."""
-        return len(self.stage_names)
-
-    @property
-    def weights(self) -> Collection[str]:
-        """DEFAULT, the weights in the folder."""
-        return ("DEFAULT",)
-
-    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
-        """A fault if the model has no positions for texts of that length, or cannot be fine-tuned by that method."""
-        return fault_of(name, value, model_type=self.model_type, stages=self.stages, positions=self.positions)
-
-    def refuse_weights(self, outline: Outline, file_name: str) -> None:
-        """Raises UnreadableWeights: the weights of a text model are those of its folder."""
-        raise UnreadableWeights("it would replace the weights in the folder that model.name names; leave model.weights out")
 
     def pooling_of(self, pooling: AutoPooling) -> PoolingKind:
         """The pooling of the head; auto is the one of the library's own head."""
@@ -113,6 +86,39 @@ class TextModelInfo:
             return norm + hidden * outputs
         dense = {"pooler": hidden * (hidden + 1), "dense": hidden * (hidden + 1), "prediction": hidden * (hidden + 1)}
         return norm + (dense[self.family.head] if own else 0) + (hidden + 1) * outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextModelInfo(TextHead):
+    """A text model; implements `trainer.tasks.base.ModelInfo`."""
+
+    stage_names: tuple[str, ...]  # the embeddings and each layer; layers that share their weights are one stage
+    stage_parameters: tuple[int, ...]
+    positions: int | None  # the longest text in tokens; None without a limit
+    vocabulary: int  # rows of the token embedding
+    tokens: int  # of the tokenizer: its largest id, plus 1
+    tokenizer: str  # its algorithm, such as WordPiece
+    dtypes: tuple[str, ...]  # of the weights
+    weight_files: tuple[str, ...]
+    license: str | None
+
+    @property
+    def stages(self) -> int:
+        """The number of stages that can be frozen."""
+        return len(self.stage_names)
+
+    @property
+    def weights(self) -> Collection[str]:
+        """DEFAULT, the weights in the folder."""
+        return ("DEFAULT",)
+
+    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
+        """A fault if the model has no positions for texts of that length, or cannot be fine-tuned by that method."""
+        return fault_of(name, value, model_type=self.model_type, stages=self.stages, positions=self.positions)
+
+    def refuse_weights(self, outline: Outline, file_name: str) -> None:
+        """Raises UnreadableWeights: the weights of a text model are those of its folder."""
+        raise UnreadableWeights("it would replace the weights in the folder that model.name names; leave model.weights out")
 
 
 Permit = Callable[[Path], None]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and numpy take long to import, and the server does wi
     from trainer.data.examples import InputRow, Look
     from trainer.data.targets import TargetValue
     from trainer.models import StagedModel
-    from trainer.tasks.base import Decision, Examples
+    from trainer.tasks.base import Decision, Examples, ModelInfo
 
 Config = TypeVar("Config", bound=TrainConfig)
 Info = TypeVar("Info", bound=DatasetInfo)
@@ -160,8 +160,11 @@ class FineTuningMethods(Protocol):
         """The hyperparameters on which `frozen_stages` depends. One that a condition names precedes those that it governs."""
         ...
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
-        """The number of leading stages whose output does not change during a run with these hyperparameters, by name."""
+    def frozen_stages(self, model: "ModelInfo | None", values: Mapping[str, Any]) -> int:
+        """The number of leading stages whose output does not change during a run with these hyperparameters, by name.
+
+        0 if that depends on a model without a description.
+        """
         ...
 
 
@@ -172,7 +175,7 @@ class FrozenLayers:
     settings: Collection[str] = ()
     freezing = ("frozen_layers",)
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
+    def frozen_stages(self, model: "ModelInfo | None", values: Mapping[str, Any]) -> int:
         """The value of `frozen_layers`."""
         return int(values["frozen_layers"])
 
@@ -321,11 +324,11 @@ class HeadsTogether(Protocol):
         """The hyperparameters that must be equal for runs trained together."""
         ...
 
-    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+    def trains_together(self, model: "ModelInfo", values: Mapping[str, Any]) -> bool:
         """Whether heads of that model can be trained together, with these values of hyperparameters. Some may be left out."""
         ...
 
-    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+    def head_parameters(self, model: "ModelInfo", info: DatasetInfo) -> int:
         """The number of parameters of the model's head for that data."""
         ...
 

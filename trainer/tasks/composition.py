@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import trainer.adapters.config as adapters
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.targets import TargetReader, by_stratum
-from trainer.tasks.base import Counted, Decision, Task, TaskSpec
+from trainer.tasks.base import Counted, Decision, ModelInfo, Task, TaskSpec
 from trainer.tasks.capabilities import CardData, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
@@ -101,9 +101,11 @@ class ComposedSpec(TaskSpec):
             counts = by_stratum(counts, self.reader.strata(counts, data, given))
         return Counted(tuple(given), counts, self.stratum)
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
-        """See `trainer.adapters.config.frozen_stages`. Raises KeyError for a model that cannot be described here, if that is necessary."""
-        return adapters.frozen_stages(values, self.describe(model).stages if values["lora_layers"] else 0)
+    def frozen_stages(self, model: ModelInfo | None, values: Mapping[str, Any]) -> int:
+        """See `trainer.adapters.config.frozen_stages`; 0 if that depends on a model without a description."""
+        if model is None and values["method"] in adapters.OF_LAYERS and values["lora_layers"]:
+            return 0
+        return adapters.frozen_stages(values, 0 if model is None else model.stages)
 
     def _card(self, info: DatasetInfo) -> CardData:
         """`card_of_target` with a whole sentence as its opening."""

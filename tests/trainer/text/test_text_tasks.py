@@ -245,7 +245,7 @@ def test_layers_that_do_not_fit_the_library_are_left_out_of_its_folder(configure
 def test_the_check_finds_the_model_and_leaves_unfit_values_to_the_service(configure: Any) -> None:
     unfit = configure(frozen_layers=4, max_length=41)
     found = text_info(inspect(unfit, HOST, Cache.none()).facts)
-    assert found.model == FoundTextModel(type="bert", stages=3, positions=40)
+    assert found.model == FoundTextModel(type="bert", stages=3, positions=40, hidden_size=32)
     assert DatasetInfo.model_validate(found.model_dump(mode="json")).described_model == found.model
     with pytest.raises(Infeasible, match="the model has 3 stages"):
         prepare(unfit, HOST, Expected(), Cache.none())

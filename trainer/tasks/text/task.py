@@ -56,7 +56,13 @@ class TextTask(ComposedTask):
             listing=found.listing,
             weights_sha256=digest(model.folder),
             commit=model.commit,
-            model=FoundTextModel(type=described.model_type, stages=described.stages, positions=described.positions),
+            model=FoundTextModel(
+                type=described.model_type,
+                stages=described.stages,
+                positions=described.positions,
+                hidden_size=described.hidden_size,
+                activation=described.activation,
+            ),
             **self.facts(dataset),
         )
         stages = described.stages if asked.frozen_layers == ALL_STAGES else asked.frozen_layers
