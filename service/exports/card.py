@@ -1,8 +1,10 @@
 """The model card of an exported configuration."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
 
 from service.domain.export import Exported
 from service.domain.verdict import Estimate, constant_of
@@ -10,7 +12,7 @@ from service.exports.configuration import obstacle, thinned
 from trainer.configuration import DataConfig, DatasetInfo, counted
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript, methods_of
+from trainer.tasks.capabilities import CardData, CardTable, ModelCard, NamesWrongExamples, TrainingScript, methods_of
 from trainer.tasks.registry import spec_of
 
 
@@ -88,8 +90,11 @@ LONGEST_OPENING = 10_000  # characters; an opening may list names
 MOST_POINTS = 12  # epochs in the table of the learning curve
 
 
-def card(exported: Exported, trained: Finished | None = None) -> str:
-    """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone."""
+def card(exported: Exported, trained: Finished | None = None, report: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone.
+
+    `report` is that of the trial on the validation examples. The card has the texts of its most wrong ones.
+    """
     title = f"# {plain(exported.training.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
     sections = [
         title,
@@ -102,6 +107,7 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
         *_configuration(exported),
         *_curve(exported),
         *_results(exported),
+        *_most_wrong(exported, report),
         *_environment(exported),
         *_reproduction(exported),
         *_use(exported),
@@ -298,6 +304,14 @@ def _results(exported: Exported) -> Iterator[str]:
         section = task.card_results(exported.facts, exported.summary, where)
     if section is not None:
         yield f"## {plain(section.title)}"
+        yield from _blocks(section.blocks)
+
+
+def _most_wrong(exported: Exported, report: Mapping[str, Any]) -> Iterator[str]:
+    task = _task(exported)
+    if isinstance(task, NamesWrongExamples) and (section := task.card_examples(report)) is not None:
+        yield f"## {plain(section.title)}"
+        yield f"Of trial {exported.origin.trial}, on the validation {task.example}s."
         yield from _blocks(section.blocks)
 
 

@@ -196,7 +196,7 @@ def show_best(
 
     `confirmed` and `note` state which of the two it is. 404 `no-result` before the first complete trial.
     """
-    exported = store.read(exported_of, study)
+    exported, report = store.read(exported_of, study)
     match format:
         case "json":
             return Response(exported.to_json(), media_type="application/json")
@@ -205,15 +205,15 @@ def show_best(
         case "python":
             return Response(script(exported), media_type="text/x-python")
         case "card":
-            return Response(card(exported), media_type="text/markdown")
+            return Response(card(exported, report=report), media_type="text/markdown")
         case "requirements":
             return Response(requirements(exported), media_type="text/plain")
         case _:
             assert_never(format)
 
 
-def exported_of(tx: Transaction, study: Study) -> Exported:
-    """The current export of the study. Raises NoResult."""
+def exported_of(tx: Transaction, study: Study) -> tuple[Exported, Mapping[str, Any]]:
+    """The current export of the study, and the result of its trial. Raises NoResult."""
     trial, verdict = recommended_trial(tx, study)
     if trial is None:
         raise NoResult
@@ -225,7 +225,7 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
         metrics=queries.metrics(tx, _trained(tx, trial).id),
         manifest=queries.manifest(tx, study.id),
     )
-    return export(study, trial, known)
+    return export(study, trial, known), trial.result
 
 
 def _trained(tx: Transaction, trial: Trial) -> Trial:

@@ -11,9 +11,11 @@ from service.domain.export import Confirmed, Exported, Origin, Point
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.card import card, is_within, plain, sparkline
 from tests.export.conftest import NOTHING, exported_of
+from tests.operations.driving import PICTURE
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Finished, Scores
 from trainer.targets.classes.card import ByClass, ClassSummary, Mistake
+from trainer.targets.examples import excerpt
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
 from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates
 
@@ -173,6 +175,28 @@ def test_what_users_wrote_is_text_in_every_place(full: Exported) -> None:
     kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
     assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open"}
     assert "\u202e" not in card(hostile)
+
+
+WRONG = {"target": "a", "predicted": "b", "target_probability": 0.25, "probability": 0.5}
+
+
+def test_the_card_has_the_texts_of_the_most_wrong_examples(full: Exported) -> None:
+    said = [{**WRONG, "name": f"row {number}", "text": f"text {number}"} for number in range(6)]
+    text = card(full, report={"worst_classes": [{**WRONG, "name": "no text"}, *said]})
+    section = text.split("## Most wrong predictions\n\n")[1].split("\n\n## ")[0]
+    assert section.startswith("Of trial 3, on the validation images.\n\n| text | where it is | true class | predicted class |\n")
+    assert section.endswith("\n| text 4 | row 4 | a (25.0 %) | b (50.0 %) |") and section.count("\n| text ") == 6, "a head and five rows"
+    hostile = card(full, report={"worst_classes": [{**WRONG, "name": HOSTILE[:200], "text": excerpt(HOSTILE)}]})
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(hostile)
+    assert _shape(tokens) == _shape(MarkdownIt("gfm-like", {"linkify": False}).parse(card(full, report={"worst_classes": said[:1]})))
+
+
+def test_the_card_has_no_pictures_and_nothing_of_reports_with_names_alone(full: Exported) -> None:
+    section = card(full, report={"worst_classes": [{**WRONG, "name": "b/1.png", "picture": PICTURE}]}).split("## Most wrong predictions")[1]
+    assert "| image | true class | predicted class |" in section and "| b/1.png | a (25.0 %) | b (50.0 %) |" in section
+    assert PICTURE not in section
+    names = {"worst_classes": [{**WRONG, "name": "b/1.png"}]}
+    assert card(full, report=names) == card(full, report={}) == card(full)
 
 
 def _harmless(hostile: Exported) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from service import operations
 from service.domain.export import read_export
 from service.domain.records import Claim
 from service.store import queries
-from tests.operations.driving import claim_trials
+from tests.operations.driving import WRONG, claim_trials, with_examples
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.problem import assert_problem
 from trainer.protocol import Finished, Scores
@@ -70,6 +70,14 @@ def test_until_it_is_confirmed_the_best_of_the_search_is_given_and_said_to_look_
     assert list(found)[:4] == ["kind", "schema_version", "note", "confirmed"]
     assert client.get(BEST, params={"format": "yaml"}).text.startswith("# Not confirmed yet")
     assert "**Not confirmed yet" in client.get(BEST, params={"format": "card"}).text
+
+
+def test_the_texts_of_the_most_wrong_examples_are_in_the_card_alone(client: TestClient, lab: Laboratory) -> None:
+    lab.study("digits", budget={"trials": 1})
+    done = with_examples(WRONG | {"text": "a text that is told"})
+    assert operations.record(lab.store, [operations.Write(lab.claim().lease, outcome=done)]) == []
+    found = {form: client.get(BEST, params={"format": form}).text for form in ("json", "yaml", *TEXT)}
+    assert [form for form, text in found.items() if "a text that is told" in text] == ["card"]
 
 
 def test_the_manifest_of_the_images_is_in_the_file(client: TestClient, lab: Laboratory) -> None:

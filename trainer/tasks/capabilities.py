@@ -307,6 +307,15 @@ class ModelCard(Protocol):
 
 
 @runtime_checkable
+class NamesWrongExamples(Protocol):
+    """Capability of a TaskSpec: reports on validation examples name those that are most wrong."""
+
+    def card_examples(self, report: Mapping[str, Any]) -> CardSection | None:
+        """The section of a model card about the most wrong ones; None if there is nothing to show."""
+        ...
+
+
+@runtime_checkable
 class ResolvesConfig(Protocol):
     """Capability of a TaskSpec: completes a config with facts that a run found about data or weights."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 import trainer.targets.classes.card as card
 from trainer.configuration import DatasetInfo, Part, narrowing
 from trainer.data.targets import TargetReader
-from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
+from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport, WrongClass
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
 from trainer.tasks.composition import ComposedSpec, Problem
@@ -148,6 +148,7 @@ class ClassesSpec(ComposedSpec):
     TestReport = ClassTestReport
     Summary = card.ClassSummary
     page = "classes"
+    worst = ("worst_classes", WrongClass)
     shared_of_target: tuple[str, ...] = ("sampling",)
     reader: TargetReader | None = None
     spellings_of_target = SPELLINGS

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import trainer.targets.labels.card as card
 from trainer.configuration import DatasetInfo, Part, narrowing
-from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport
+from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport, WrongLabels
 from trainer.targets.labels.reader import LabelReader
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
@@ -68,6 +68,7 @@ class LabelsSpec(ComposedSpec):
     TestReport = LabelTestReport
     Summary = card.LabelSummary
     page = "labels"
+    worst = ("worst_labels", WrongLabels)
     shared_of_target: tuple[str, ...] = ()
     spellings_of_target = SPELLINGS
     reader = LabelReader()
