@@ -64,6 +64,7 @@ bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an
 	$(BIN)/python -m bench.step $(RECORD)
 	$(BIN)/python -m bench.launches $(RECORD)
 	$(BIN)/python -m bench.warmth $(RECORD)
+	$(BIN)/python -m bench.scripts $(RECORD)
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 

@@ -290,15 +290,17 @@ class ScriptAttempt:
         """Send the metrics of a step, and keep them for an attempt that resumes after the last one and has nothing left to report."""
         self._sink.send(EpochMetrics(step=step, metrics=metrics))
         self._reported |= metrics
-        path, whole = self._folders.reported, self._folders.reported.with_suffix(".new")
+        text = json.dumps({"step": step, "metrics": self._reported}).encode()
         with suppress(OSError):  # a full disk
-            whole.write_text(json.dumps({"step": step, "metrics": self._reported}))
-            whole.replace(path)
+            # In one write over the last text, so that the file is whole at any time; what is left of a longer text is not read.
+            descriptor = os.open(self._folders.reported, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.write(descriptor, text)
+            os.close(descriptor)
 
     def _restore(self) -> None:
         """Take the last metrics of earlier attempts, if this one has resumed from their checkpoints."""
         try:
-            found = json.loads(self._folders.reported.read_text())
+            found, _ = json.JSONDecoder().raw_decode(self._folders.reported.read_text())
             step, metrics = int(found["step"]), dict[str, float](found["metrics"])
         except (OSError, ValueError, KeyError, TypeError):
             return
