@@ -239,6 +239,7 @@ def claim_of(study: Study, trial: HeldTrial) -> Claim:
         checkpoints=trial.checkpoints,
         demand=spec.demand(trial.number, facts) if trial.round is None else spec.demand_of_repeats(trial.params, trial.round, facts),
         depths=depths_in(trial.result) if trial.checkpoints else None,
+        step=trial.step,
     )
 
 

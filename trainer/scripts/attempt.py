@@ -1,6 +1,5 @@
 """One attempt at a trial of a script, from the order to its last message."""
 
-import json
 import logging
 import os
 import platform
@@ -38,6 +37,7 @@ from trainer.scripts.metrics import (
     MOST_REPORTS,
     EventFiles,
     FollowedFile,
+    KeptReports,
     Metrics,
     ScriptReport,
     StepCounter,
@@ -99,7 +99,6 @@ class ScriptAttempt:
         self._awaited: int | None = None  # the step whose decision is awaited
         self._unanswered = 0  # reports that the script waits for an answer to
         self._reports = self._bytes = self._peak = 0
-        self._reported = dict[str, float]()  # the newest value of each metric that was sent
         self._rest: dict[Stream, bytes] = {"output": b"", "error": b"", "report": b""}
         self._tail = bytearray()
         self._held_since = 0.0
@@ -107,7 +106,8 @@ class ScriptAttempt:
         self._is_stopped = False
         self._terminate_at = self._kill_at = float("inf")  # monotonic seconds
         self._source = source_of(config, folders.out)
-        self._is_resumed = folders.is_resumed
+        self._kept = KeptReports(folders.reported, resumed=folders.is_resumed)
+        self._has_reported = False  # a step of this attempt was complete
         self._look_at = self._alive_at = 0.0
         self._measure_at = time.monotonic() + MEASURE_SECONDS
         self._secrets = [
@@ -147,9 +147,13 @@ class ScriptAttempt:
             self._restore()
         if not self._is_stopped:
             for step, metrics in self._steps:  # also of a script that did not wait for a decision
-                self._report(step, metrics)
+                self._sink.send(EpochMetrics(step=step, metrics=metrics))
         self._log_ignored(process.end.left)
         self._sink.send(self._outcome(process.end, time.monotonic() - began_at, processes.oom_kills() > kills))
+
+    def close(self) -> None:
+        """Close the file of the reports."""
+        self._kept.close()
 
     def _timeout(self) -> float:
         now = time.monotonic()
@@ -213,14 +217,23 @@ class ScriptAttempt:
     def _add(self, report: ScriptReport) -> None:
         was_complete = self._counter.is_complete
         if (done := self._counter.add(report)) is not None:
-            self._steps.append(done)
+            self._on_step(*done)
             was_complete = False
+        if self._counter.open_step is not None:
+            self._kept.add(self._counter.open_step, report.metrics)
         if self._counter.is_complete and not was_complete:
             self._held_since = time.monotonic()
 
     def _complete(self) -> None:
         if (done := self._counter.close()) is not None:
-            self._steps.append(done)
+            self._on_step(*done)
+
+    def _on_step(self, step: int, metrics: Metrics) -> None:
+        """Add a complete step. Steps between the last one in the store and the first of this attempt were lost with an earlier attempt."""
+        if not self._has_reported:
+            self._has_reported = True
+            self._steps.extend((one, kept) for one, kept in self._kept.earlier.items() if self._run.reported < one < step)
+        self._steps.append((step, metrics))
 
     def _look(self, process: ScriptProcess, *, ended: bool) -> None:
         """Read followed files, complete a step that was held, measure memory and disk, and show that the script runs."""
@@ -277,7 +290,7 @@ class ScriptAttempt:
                 detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
                 self._fail(process, "script_error", detail)
                 return
-            self._report(step, metrics)
+            self._sink.send(EpochMetrics(step=step, metrics=metrics))
             self._alive_at = time.monotonic() + ALIVE_SECONDS
             if step in self._run.decision_steps and self._config.metric in metrics and process.end is None:
                 self._awaited = step
@@ -286,31 +299,18 @@ class ScriptAttempt:
                 process.reply(stop=self._is_stopped)
             self._unanswered = 0
 
-    def _report(self, step: int, metrics: Metrics) -> None:
-        """Send the metrics of a step, and keep them for an attempt that resumes after the last one and has nothing left to report."""
-        self._sink.send(EpochMetrics(step=step, metrics=metrics))
-        self._reported |= metrics
-        text = json.dumps({"step": step, "metrics": self._reported}).encode()
-        with suppress(OSError):  # a full disk
-            # In one write over the last text, so that the file is whole at any time; what is left of a longer text is not read.
-            descriptor = os.open(self._folders.reported, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.write(descriptor, text)
-            os.close(descriptor)
-
     def _restore(self) -> None:
-        """Take the last metrics of earlier attempts, if this one has resumed from their checkpoints."""
-        try:
-            found, _ = json.JSONDecoder().raw_decode(self._folders.reported.read_text())
-            step, metrics = int(found["step"]), dict[str, float](found["metrics"])
-        except (OSError, ValueError, KeyError, TypeError):
+        """Take the metrics of earlier attempts, if this one has resumed after the last step and had nothing left to report."""
+        newest, last = dict[str, float](), max(self._kept.earlier, default=0)
+        for metrics in self._kept.earlier.values():
+            newest |= metrics
+        if self._config.metric not in newest:
             return
-        if not self._is_resumed or self._config.metric not in metrics:
-            return
-        if step > self._counter.last:
-            self._counter.last = step
-            self._steps.append((step, metrics))
-        self._counter.metrics = metrics | self._counter.metrics
-        log.warning("%s was not reported in this attempt; its value at step %d counts, from an earlier attempt", self._config.metric, step)
+        if not self._has_reported:
+            self._steps.extend((step, metrics) for step, metrics in self._kept.earlier.items() if step > self._run.reported)
+        self._counter.last = max(last, self._counter.last)
+        self._counter.metrics = newest | self._counter.metrics
+        log.warning("this attempt reported no %s; the values of earlier attempts count, up to step %d", self._config.metric, last)
 
     def _stop(self, process: ScriptProcess, *, at_once: bool) -> None:
         """Ask the script to end: by the answer to its report if it waits for one, else and later by SIGTERM, and last by SIGKILL."""

@@ -100,7 +100,7 @@ def _signal(pid: int, number: int) -> None:
 
 def start(launch: Launch) -> int:
     """Fork the guard, and return its process id. Raises OSError if the system allows no further process."""
-    # The child uses only calls of the system, no lock that another thread of this process may hold.
+    # The other thread of the runner may hold a lock at this time, for ever in the child: the guard makes system calls only.
     pid = os.fork()
     if pid == 0:
         try:

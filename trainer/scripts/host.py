@@ -5,7 +5,7 @@ import os
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from trainer.configuration import RunConfig, narrowing
@@ -88,8 +88,9 @@ class ScriptHost:
         with ExitStack() as stack:
             given = run.checkpoint_folder
             out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thaw-")) if given is None else given)
-            attempt = ScriptAttempt(run, config, prepared_folders(out.resolve()), self._lines, self._orders.received, self._options)
-            attempt.follow(facts, self._woken)
+            folders = prepared_folders(out.resolve())
+            attempt = ScriptAttempt(run, config, folders, self._lines, self._orders.received, self._options)
+            stack.enter_context(closing(attempt)).follow(facts, self._woken)
 
     def _facts(self, config: ScriptConfig, expected: object) -> ScriptInfo | Failed | Unavailable:
         """The digests of the script's files, or why it is not run: not allowed here, not readable here, or changed."""

@@ -29,7 +29,7 @@ class InputError(Exception):
 class AttemptFolders:
     """The folders of an attempt: `out` is its own, `checkpoint` has what earlier attempts have left there.
 
-    `reported` is a file beside `checkpoint` with the last metrics.
+    `reported` is a file beside `checkpoint` with the reports.
     """
 
     out: Path
@@ -37,7 +37,7 @@ class AttemptFolders:
 
     @property
     def reported(self) -> Path:
-        return self.checkpoint.with_name(f"{self.checkpoint.name}.json")
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.jsonl")
 
     @property
     def is_resumed(self) -> bool:

@@ -6,7 +6,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -201,6 +201,41 @@ class EventFiles:
         return float(array) if array.size == 1 and array.dtype.kind in "fiu" else None
 
 
+class KeptReports:
+    """The reports of a trial in a file, where an attempt that resumes finds those of the attempts before it."""
+
+    def __init__(self, path: Path, *, resumed: bool) -> None:
+        """Not `resumed`: the file begins anew. Raises OSError."""
+        self.earlier: Mapping[int, Metrics] = _kept(path) if resumed else {}  # by step, in order
+        anew = 0 if resumed else os.O_TRUNC
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | anew, 0o600)
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Keep a report. Without a free disk it is not kept."""
+        with suppress(OSError):
+            # The line feed comes first, so that what was written of a line when the disk was full does not spoil the next one.
+            os.write(self._descriptor, b"\n" + json.dumps({"step": step, "metrics": metrics}).encode())
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _kept(path: Path) -> dict[int, Metrics]:
+    """The reports in the file. An attempt replaces those of earlier ones from its first step on."""
+    found = dict[int, dict[str, float]]()
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            try:
+                report = json.loads(line)
+                step, metrics = int(report["step"]), {str(name): float(value) for name, value in report["metrics"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # an empty line, or one that was not written to its end
+            while found and next(reversed(found)) > step:
+                found.popitem()
+            found.setdefault(step, {}).update(metrics)
+    return dict(found)
+
+
 @dataclass(slots=True)
 class StepCounter:
     """Puts reports in order: one set of metrics for each step, and steps that only grow.
@@ -216,6 +251,11 @@ class StepCounter:
     ignored: Counter[str] = field(default_factory=Counter)  # reports that are not used, by why
     _step: int | None = None  # the open step
     _open: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def open_step(self) -> int | None:
+        """The step that further reports may add to."""
+        return self._step
 
     @property
     def is_complete(self) -> bool:

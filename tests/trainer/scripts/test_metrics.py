@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from trainer.scripts.metrics import (
     EventFiles,
     FollowedFile,
+    KeptReports,
     ScriptReport,
     StepCounter,
     UnreadableReport,
@@ -144,6 +146,20 @@ def test_an_event_file_that_is_damaged_or_half_written_does_no_harm(tmp_path: Pa
     assert [report.step for report in followed.reports()] == [3]
     (tmp_path / "events.out.tfevents.0").write_bytes(b"no events" * 10)
     assert followed.reports(end=True) == []
+
+
+def test_reports_are_kept_for_the_next_attempt(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    for resumed, first, expected in ((False, 1, {}), (True, 3, {1: 1, 2: 1, 3: 1}), (True, 4, {1: 1, 2: 1, 3: 3, 4: 3, 5: 3})):
+        with closing(KeptReports(path, resumed=resumed)) as kept:
+            assert kept.earlier == {step: {"score": float(attempt), "loss": 0.5} for step, attempt in expected.items()}
+            for step in range(first, first + 3):
+                kept.add(step, {"score": first})
+                kept.add(step, {"loss": 0.5})
+        with path.open("ab") as file:
+            file.write(b'\n{"step": 9, "met')  # a line that was cut off
+    with closing(KeptReports(path, resumed=False)) as kept:
+        assert kept.earlier == {} and path.read_bytes() == b""
 
 
 def counted(*reports: tuple[int | None, dict[str, float]]) -> tuple[dict[int, dict[str, float]], StepCounter]:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_checkpoints_survive_attempts(runner: Runner) -> None:
     assert first.end.kind == "deferred" and sorted(first.reports) == [1, 2]
     assert not (runner.out / "leftover").exists()
     earlier = runner.trials / "checkpoint" / "e1"
-    second = runner.run(source)
+    second = runner.run(source, reported=2)
     assert second.end.kind == "finished" and sorted(second.reports) == [3]
     assert not earlier.exists() and (runner.trials / "checkpoint" / "e2" / "last").read_text() == "3"
 
@@ -128,18 +129,34 @@ def test_of_the_processes_of_torchrun_the_first_reports(runner: Runner) -> None:
     ]  # fmt: skip
 
 
+RESUMING = (
+    "import os, pathlib, time\nsaved = pathlib.Path(os.environ['THAW_CHECKPOINT'], 'last')\n"
+    "for step in range(int(saved.read_text()) + 1 if saved.exists() else 1, 4):\n"
+    "    print(f'epoch={step} score={step / 4} loss={step}')\n    saved.write_text(str(step))\n    LAST\n"
+)
+
+
 def test_a_resumed_attempt_with_nothing_left_to_do_keeps_the_last_metrics(runner: Runner) -> None:
-    source = (
-        "import os, pathlib\nsaved = pathlib.Path(os.environ['THAW_CHECKPOINT'], 'last')\n"
-        "for step in range(int(saved.read_text()) + 1 if saved.exists() else 1, 4):\n"
-        "    print(f'epoch={step} score={step / 4} loss={step}')\n    saved.write_text(str(step))\n"
-        "    if step == 3: raise SystemExit(75)\n"
-    )
-    assert runner.run(source).end.kind == "deferred"
-    again = runner.run(source)
+    source = RESUMING.replace("LAST", "if step == 3: raise SystemExit(75)")
+    first = runner.run(source)
+    assert first.end.kind == "deferred" and sorted(first.reports) == [1, 2, 3]
+    again = runner.run(source, reported=3)
     assert (again.end.kind, again.end.step, again.end.metrics) == ("finished", 3, {"score": 0.75, "loss": 3.0})
-    assert again.reports == {3: {"score": 0.75, "loss": 3.0}}
-    assert "score was not reported in this attempt; its value at step 3 counts, from an earlier attempt" in again.log
+    assert again.reports == {} and "this attempt reported no score; the values of earlier attempts count, up to step 3" in again.log
+
+
+@pytest.mark.parametrize("last", [2, 3], ids=["some are left", "none is left"])
+def test_reports_that_a_killed_worker_had_not_recorded_come_with_the_next_attempt(runner: Runner, last: int) -> None:
+    source = RESUMING.replace("LAST", f"if step == {last} and not os.path.exists('once'): open('once', 'w'); time.sleep(300)")
+    runner.begin(runner.config(source))
+    while not (runner.workdir / "once").exists():
+        time.sleep(0.02)
+    runner.until(EpochMetrics)
+    runner.process.close(0)
+    runner.start()
+    answered = runner.run(source, reported=1)
+    assert answered.reports == {step: {"score": step / 4, "loss": step} for step in (2, 3)}
+    assert (answered.end.step, answered.end.metrics["score"]) == (3, 0.75)
 
 
 def test_an_attempt_that_starts_anew_without_the_metric_is_not_given_that_of_an_earlier_one(runner: Runner) -> None:
@@ -162,6 +179,14 @@ def test_a_worker_without_tensorboard_says_so_before_the_first_trial(tmp_path: P
     assert end.detail == "metrics: tensorboard is not installed on this worker; install thawline[tensorboard]"
     assert runner.runs_on()
     runner.process.close(0)
+
+
+def test_a_template_is_filled_in_for_the_command(runner: Runner) -> None:
+    (runner.workdir / "config.yaml.in").write_text("lr: {{lr}}\noutput_dir: '{{thaw.out}}/model'\nname: run-{{thaw.trial}}\n")
+    source = "import sys\nprint(open(sys.argv[1]).read())\nprint('score=1')"
+    command = [sys.executable, "train.py", "${envvar:THAW_OUT}/config.yaml"]
+    answered = runner.run(source, command=command, templates={"config.yaml.in": "config.yaml"}, trial=7)
+    assert answered.log.startswith(f"lr: 0.1\noutput_dir: '{runner.out}/model'\nname: run-7\n"), answered.log
 
 
 def test_metrics_from_a_file(runner: Runner) -> None:
