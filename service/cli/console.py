@@ -186,15 +186,16 @@ def configure_logging(settings: "Settings", name: str, stream: TextIO | None = N
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(name, secrets_of(settings), sentences=stream.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for verbose in ("alembic", "uvicorn"):
+    for verbose in ("alembic", "uvicorn", "httpx2"):  # httpx2 logs the URL of each request, and that of a webhook may be a secret
         logging.getLogger(verbose).setLevel(logging.WARNING)
 
 
 def secrets_of(settings: "Settings") -> tuple[str, ...]:
-    """The token and the database password, raw and URL-decoded, longest first."""
+    """The token, the database password, raw and URL-decoded, the secret and the URLs of webhooks, longest first."""
     url = settings.database_url
     written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
-    known = {settings.token or "", *written, *map(unquote, written), *map(unquote_plus, written)}
+    webhooks = (settings.webhook_secret or "", *(one.removeprefix("slack:") for one in settings.webhooks))
+    known = {settings.token or "", *webhooks, *written, *map(unquote, written), *map(unquote_plus, written)}
     # The longest first: masking a secret that is part of another one would leave the rest of the longer one readable.
     return tuple(sorted(filter(None, known), key=len, reverse=True))
 
