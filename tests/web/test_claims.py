@@ -16,12 +16,14 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
+from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.schema import attempt, idempotency
 from service.web.app import create_app
 from tests.operations.driving import FACTS, checkpoint, report
+from tests.operations.test_scripts import STUDY as SCRIPT
 from tests.web.laboratory import HERE, study_document
 from tests.web.problem import assert_problem
 
@@ -281,6 +283,19 @@ def test_a_trial_with_a_checkpoint_starts_again_for_a_claimant(claims: Claims) -
     assert claims.trial(claim).checkpoints == ()
     rows = claims.client.get(f"{API}/studies/digits/trials/0/metrics").json()["rows"]
     assert [row["step"] for row in rows] == [1]
+
+
+def test_a_lost_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
+    """A worker's script may resume from its own checkpoints, a claimant has none: its first step is the first one."""
+    operations.create_study(claims.store, StudySpec.model_validate(SCRIPT))
+    lost = claims.claim("mine")
+    for step in (1, 2):
+        claims.post(lost, "report", {"step": step, "metrics": {"val/loss": 1 / step}})
+    claims.lose(lost)
+    claim = claims.claim("mine")
+    assert claims.post(claim, "report", {"step": 1, "metrics": {"val/loss": 0.9}}).json() == {"step": 1, "stop": False, "why": None}
+    rows = claims.client.get(f"{API}/studies/mine/trials/0/metrics").json()["rows"]
+    assert [(row["step"], row["metrics"]) for row in rows] == [(1, {"val/loss": 0.9})]
 
 
 def test_a_finish_counts_once(claims: Claims) -> None:
