@@ -16,14 +16,12 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
-from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.schema import attempt, idempotency
 from service.web.app import create_app
 from tests.operations.driving import FACTS, checkpoint, report
-from tests.operations.test_scripts import STUDY as SCRIPT
 from tests.web.laboratory import HERE, study_document
 from tests.web.problem import assert_problem
 
@@ -225,6 +223,24 @@ def test_the_token_is_needed_and_no_other_one_will_do(claims: Claims) -> None:
     assert len(stored) == 3 and not any(one["token"] in text for one in (first, second) for text in stored)
 
 
+def test_a_token_that_was_used_before_is_refused_for_the_next_claim(claims: Claims) -> None:
+    """T22: of the trial's last attempt, of a claim that ended well, and of a deleted study."""
+    claims.study()
+    lost = claims.claim()
+    claims.lose(lost)
+    again = claims.claim()
+    assert (again["number"], again["attempt"]) == (0, 2)
+    other = claims.claim()
+    assert claims.post(other, "finish", {"metrics": {"accuracy": 0.1}}).status_code == 200
+    claims.study("deleted")
+    gone = claims.claim("deleted")
+    claims.client.delete(f"{API}/studies/deleted")
+    for used in (lost, other, gone):
+        for verb, body in (("heartbeat", None), ("report", {"step": 1, "metrics": {"accuracy": 0.5}}), ("finish", None)):
+            assert_problem(claims.post(again | {"token": used["token"]}, verb, body), 403, "claim-token-refused")
+    assert (claims.trial(again).state, claims.trial(again).step) == (TrialState.RUNNING, 0)
+
+
 @pytest.mark.parametrize("other", ["0" * 16 + "-0-1", "x", "8c5f", "{study}-0-2", "{study}-1-1", "{study}-0-999999999", "{study}--0-1"])
 def test_an_unknown_claim_is_not_found(claims: Claims, other: str) -> None:
     claim = (claims.study(), claims.claim())[1]
@@ -285,17 +301,25 @@ def test_a_trial_with_a_checkpoint_starts_again_for_a_claimant(claims: Claims) -
     assert [row["step"] for row in rows] == [1]
 
 
-def test_a_lost_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
-    """A worker's script may resume from its own checkpoints, a claimant has none: its first step is the first one."""
-    operations.create_study(claims.store, StudySpec.model_validate(SCRIPT))
-    lost = claims.claim("mine")
-    for step in (1, 2):
-        claims.post(lost, "report", {"step": step, "metrics": {"val/loss": 1 / step}})
-    claims.lose(lost)
-    claim = claims.claim("mine")
-    assert claims.post(claim, "report", {"step": 1, "metrics": {"val/loss": 0.9}}).json() == {"step": 1, "stop": False, "why": None}
+def test_a_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
+    """From which step a worker's script resumes is not known; a claim begins at the first one."""
+    document = {
+        "name": "mine", "task": "script", "command": ["./train"], "workdir": "/srv/mine", "budget": {"trials": 1},
+        "search_space": {"lr": {"type": "float", "low": 0.001, "high": 0.1}}, "objective": {"metric": "loss", "direction": "minimize"},
+    }  # fmt: skip
+    operations.create_study(claims.store, parse_study(document))
+    for number in range(1, 4):
+        claim = claims.claim("mine")
+        assert claim["attempt"] == number
+        for step in (1, 2):
+            assert claims.post(claim, "report", {"step": step, "metrics": {"loss": number / step}}).status_code == 200
+        if number == 1:
+            claims.lose(claim)
+        elif number == 2:
+            assert claims.post(claim, "release").status_code == 200
+    assert claims.post(claim, "finish").json()["value"] == 1.5
     rows = claims.client.get(f"{API}/studies/mine/trials/0/metrics").json()["rows"]
-    assert [(row["step"], row["metrics"]) for row in rows] == [(1, {"val/loss": 0.9})]
+    assert [row["metrics"] for row in rows] == [{"loss": 3.0}, {"loss": 1.5}]
 
 
 def test_a_finish_counts_once(claims: Claims) -> None:
