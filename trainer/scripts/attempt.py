@@ -34,6 +34,7 @@ from trainer.scripts import inputs, processes
 from trainer.scripts.child import ScriptEnd, ScriptProcess, Stream
 from trainer.scripts.inputs import AttemptFolders
 from trainer.scripts.metrics import (
+    LONGEST_REPORT,
     MOST_REPORTS,
     EventFiles,
     FollowedFile,
@@ -171,7 +172,7 @@ class ScriptAttempt:
             self._fail(process, "script_error", f"the script has written more than {limit}; let it write less, or raise the limit")
             return
         *lines, rest = (self._rest[stream] + chunk).split(b"\n")
-        if len(rest) > LONGEST_HELD and stream != "report":
+        if len(rest) > (LONGEST_REPORT if stream == "report" else LONGEST_HELD):
             lines, rest = [*lines, rest], b""
         self._rest[stream] = rest
         if stream == "report":
@@ -234,14 +235,22 @@ class ScriptAttempt:
             self._has_reported = True
             self._steps.extend((one, kept) for one, kept in self._kept.earlier.items() if self._run.reported < one < step)
         self._steps.append((step, metrics))
+        self._reports += 1
+        if self._reports > MOST_REPORTS and self._failure is None:
+            detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
+            self._failure, self._kill_at = Failed(reason="script_error", detail=detail), 0.0
+        if self._reports > MOST_REPORTS:
+            self._steps.clear()
 
     def _look(self, process: ScriptProcess, *, ended: bool) -> None:
         """Read followed files, complete a step that was held, measure memory and disk, and show that the script runs."""
         now = time.monotonic()
-        if self._source is not None and (ended or now >= self._look_at):
+        if self._source is not None and self._failure is None and (ended or now >= self._look_at):
             self._look_at = now + LOOK_SECONDS
             for report in self._source.reports(end=ended):
                 self._add(report)
+                if self._failure is not None:
+                    break
         if self._counter.is_complete and now >= self._held_since + HOLD_SECONDS:
             self._complete()
         if now >= self._measure_at and not ended:
@@ -285,11 +294,6 @@ class ScriptAttempt:
         """Send complete steps up to one that needs a decision, and answer the reports that need none."""
         while self._steps and self._awaited is None and not self._is_stopped:
             step, metrics = self._steps.popleft()
-            self._reports += 1
-            if self._reports > MOST_REPORTS:
-                detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
-                self._fail(process, "script_error", detail)
-                return
             self._sink.send(EpochMetrics(step=step, metrics=metrics))
             self._alive_at = time.monotonic() + ALIVE_SECONDS
             if step in self._run.decision_steps and self._config.metric in metrics and process.end is None:

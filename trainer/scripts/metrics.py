@@ -134,18 +134,21 @@ class FollowedFile:
         self._rest = b""
         self.unreadable = 0  # lines
 
-    def reports(self, *, end: bool = False) -> list[ScriptReport]:
-        """The reports since the last call. `end`: the script has ended, and the last line needs no line feed."""
-        found = list[ScriptReport]()
+    def reports(self, *, end: bool = False) -> Iterator[ScriptReport]:
+        """The reports since the last call, at most those of FOLLOW_BYTES.
+
+        `end`: the script has ended; all that is left is read, and the last line needs no line feed.
+        """
         while chunk := self._more():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            found += self._parsed(lines)
+            yield from self._parsed(lines)
             if len(self._rest) > LONGEST_REPORT:
                 self._rest, self.unreadable = b"", self.unreadable + 1
+            if not end:
+                return
         if end:
-            found += self._parsed([self._rest])
+            yield from self._parsed([self._rest])
             self._rest = b""
-        return found
 
     def _more(self) -> bytes:
         try:
@@ -160,14 +163,15 @@ class FollowedFile:
         self._read += len(chunk)
         return chunk
 
-    def _parsed(self, lines: list[bytes]) -> list[ScriptReport]:
-        found = list[ScriptReport | None]()
+    def _parsed(self, lines: list[bytes]) -> Iterator[ScriptReport]:
         for line in lines:
             try:
-                found.append(json_in(line, strict=False))
+                report = json_in(line, strict=False)
             except UnreadableReport:
                 self.unreadable += 1
-        return [report for report in found if report is not None]
+                continue
+            if report is not None:
+                yield report
 
 
 class EventFiles:
@@ -183,7 +187,7 @@ class EventFiles:
     def reports(self, *, end: bool = False) -> list[ScriptReport]:
         """The reports since the last call, by step."""
         found = dict[int, dict[str, float]]()
-        for path in sorted(map(str, self._folder.rglob("*tfevents*"))):
+        for path in sorted(str(path) for path in self._folder.rglob("*tfevents*") if path.is_file()):  # a named pipe would block
             if path not in self._files:
                 self._files[path] = self._load(path)
             for event in self._files[path].Load():

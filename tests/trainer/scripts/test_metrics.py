@@ -101,15 +101,15 @@ def test_a_file_for_other_purposes_may_have_other_entries() -> None:
 def test_a_file_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     followed = FollowedFile(path)
-    assert followed.reports() == []
+    assert list(followed.reports()) == []
     path.write_text('{"step": 1, "a": 1}\n{"step": 2, ')
-    assert followed.reports() == [ScriptReport(1, {"a": 1.0})]
+    assert list(followed.reports()) == [ScriptReport(1, {"a": 1.0})]
     with path.open("a") as file:
         file.write('"a": 2}\nno json\n{"step": 3, "a": 3}')
-    assert followed.reports() == [ScriptReport(2, {"a": 2.0})] and followed.unreadable == 1
-    assert followed.reports(end=True) == [ScriptReport(3, {"a": 3.0})]
+    assert list(followed.reports()) == [ScriptReport(2, {"a": 2.0})] and followed.unreadable == 1
+    assert list(followed.reports(end=True)) == [ScriptReport(3, {"a": 3.0})]
     path.write_text('{"step": 9, "a": 9}\n')  # written anew, and shorter
-    assert followed.reports() == [ScriptReport(9, {"a": 9.0})]
+    assert list(followed.reports()) == [ScriptReport(9, {"a": 9.0})]
 
 
 @pytest.mark.parametrize("new_style", [False, True], ids=["values", "tensors"])
