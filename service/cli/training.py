@@ -198,9 +198,11 @@ def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) 
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Failure(f"{out} cannot be created: {error.strerror}") from None
+    if not (trains := isinstance(exported.config, TrainConfig)):
+        _prepare_output(out)
     finished, model = run(settings, exported, console(stderr=as_json), out)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # of a script; the next run starts anew, one after an interruption resumes
-    trains = isinstance(exported.config, TrainConfig)
+    if not trains:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the next run starts anew, one after an interruption resumes
     if trains and model is None:
         raise Failure("The trainer ended without a model.")
     write_whole(out / "config.yaml", exported.to_yaml())
@@ -213,6 +215,20 @@ def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) 
         print_json(result)
     else:
         _report(exported, finished, out)
+
+
+def _prepare_output(out: Path) -> None:
+    """Remove what an interrupted run of a script has written besides its checkpoints, as each attempt at a trial has a new folder.
+
+    Raises Failure for folders with other content: old metrics would be read as those of this run, and checkpoints are removed after it.
+    """
+    checkpoints, output = out / CHECKPOINTS, out / OUTPUT
+    if any(path.stem != OUTPUT for path in checkpoints.glob("*")):
+        raise Failure(f"{checkpoints} has other files, and is removed after the run of a script; choose another folder: --out.")
+    if (checkpoints / OUTPUT).is_dir():
+        shutil.rmtree(output, ignore_errors=True)
+    elif any(output.glob("*")):
+        raise Failure(f"{output} has files of another run; remove it, or choose another folder: --out.")
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -55,6 +55,7 @@ class ScriptProcess:
         self._output, output = os.pipe()
         self._errors, errors = os.pipe()
         descriptors = nothing, output, errors, *inherited
+        self._pipes = paths
         try:
             self._guard = guard.start(guard.Launch(command, given, str(workdir), file_bytes, descriptors, control, status))
         except OSError:
@@ -127,6 +128,8 @@ class ScriptProcess:
         self.kill()
         for descriptor in (self._reports, self._replies, self._status, self._output, self._errors):
             os.close(descriptor)
+        for path in self._pipes:  # a program that copies the folder would wait for them
+            path.unlink(missing_ok=True)
 
     def _chunks(self, readable: Sequence[int]) -> list[tuple[Stream, bytes]]:
         found = list[tuple[Stream, bytes]]()

@@ -87,7 +87,8 @@ class ScriptHost:
             return
         with ExitStack() as stack:
             given = run.checkpoint_folder
-            out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thaw-")) if given is None else given)
+            # In a folder of its own, because the checkpoints are beside it.
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thaw-")), "out") if given is None else Path(given)
             folders = prepared_folders(out.resolve())
             attempt = ScriptAttempt(run, config, folders, self._lines, self._orders.received, self._options)
             stack.enter_context(closing(attempt)).follow(facts, self._woken)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from trainer import files
 from trainer.scripts import templates
-from trainer.tasks.script.config import LIST_MACROS, MACRO, ScriptConfig, Value
+from trainer.tasks.script.config import LIST_MACROS, MACRO, PARAMS, ScriptConfig, Value
 
 ENV = "/usr/bin/env"
-PARAMS = "params.json"
 MODEL = "model"  # folder in THAW_OUT, as SM_MODEL_DIR
 REMOVED = re.compile(r"THAW_|SM_|PGPASSWORD\Z")
 """Variables of the worker that a script does not get: settings and secrets of the service, and what a trial sets."""

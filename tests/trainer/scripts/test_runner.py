@@ -13,7 +13,7 @@ import pytest
 import thawline
 from tests.trainer.scripts.conftest import GOOD, Runner
 from thawline import script
-from trainer.protocol import EpochMetrics, PruningDecision
+from trainer.protocol import EpochMetrics, Finished, PruningDecision, Run
 
 ROOT = Path(__file__).resolve().parents[3]
 IMPORT = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport thawline\n"
@@ -187,6 +187,22 @@ def test_a_template_is_filled_in_for_the_command(runner: Runner) -> None:
     command = [sys.executable, "train.py", "${envvar:THAW_OUT}/config.yaml"]
     answered = runner.run(source, command=command, templates={"config.yaml.in": "config.yaml"}, trial=7)
     assert answered.log.startswith(f"lr: 0.1\noutput_dir: '{runner.out}/model'\nname: run-7\n"), answered.log
+
+
+def test_a_run_without_a_folder_leaves_nothing_for_the_next_one(runner: Runner) -> None:
+    """`thaw verify` has no folder: its runs must not resume from each other."""
+    look = "import os\nprint(os.environ['THAW_CHECKPOINT'], 'score=1')\nopen(os.environ['THAW_CHECKPOINT'] + '/saved', 'w')\n"
+    config = runner.config(look + "print('resumed', os.environ['THAW_RESUMED'])")
+    for _ in range(2):
+        runner.process.send(Run(config=config))
+        answered = runner.rest()
+        assert isinstance(answered.end, Finished) and "resumed 0" in answered.log
+        assert not Path(answered.log.split()[0]).parent.exists()
+
+
+def test_the_folder_of_an_attempt_has_no_pipes_afterwards(runner: Runner) -> None:
+    runner.run(GOOD)
+    assert sorted(path.name for path in runner.out.iterdir()) == ["model", "params.json"]
 
 
 def test_metrics_from_a_file(runner: Runner) -> None:
