@@ -112,7 +112,7 @@ def test_a_trial_that_asked_to_be_queued_again_resumes_and_keeps_what_it_had_rep
     later, good = bench.ended(bench.study(SCRIPT, "later", "good"))
     first, second = bench.store.read(queries.attempts, later.id)
     assert (first.ending, second.ending) == ("released", "complete") and "asks to be queued again" in (first.detail or "")
-    assert (later.state, later.value, later.step) == (TrialState.COMPLETE, 0.5, 2)
+    assert (later.state, later.value, later.step, second.resumed) == (TrialState.COMPLETE, 0.5, 2, 2)
     curve = {one.step: one.value for one in bench.store.read(queries.metrics, later.id) if one.name == "score"}
     assert curve == {1: 0.25, 2: 0.5} and good.state is TrialState.COMPLETE
 

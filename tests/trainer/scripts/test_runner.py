@@ -171,14 +171,17 @@ def test_every_attempt_has_an_empty_folder_of_its_own(runner: Runner) -> None:
         assert "'left'" not in runner.run(source).log and (runner.out / "left").exists()
 
 
-def test_a_worker_without_tensorboard_says_so_before_the_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tensorboard.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    runner = Runner(tmp_path)
+
+
+@pytest.mark.usefixtures("without_tensorboard")
+def test_a_worker_without_tensorboard_says_so_before_the_first_trial(runner: Runner) -> None:
     end = runner.check(runner.config(GOOD, metrics={"tensorboard": "logs"}))
     assert end.detail == "metrics: tensorboard is not installed on this worker; install thawline[tensorboard]"
     assert runner.runs_on()
-    runner.process.close(0)
 
 
 def test_a_template_is_filled_in_for_the_command(runner: Runner) -> None:
