@@ -120,9 +120,9 @@ def test_a_trial_that_asked_to_be_queued_again_resumes_and_keeps_what_it_had_rep
 def test_a_script_that_runs_longer_than_limits_minutes_ends_with_all_its_processes(bench: Bench) -> None:
     endless = "child = subprocess.Popen(['sleep', '300'])\nopen('child', 'w').write(str(child.pid))\nprint('score=0.5')\ntime.sleep(300)\n"
     source = f"import subprocess, sys, time\nif 'never' in sys.argv[1]:\n    exec({endless!r})\n{GOOD}"
-    late, good = bench.ended(bench.study(source, "never", "good", limits={"minutes": 0.05}))
+    late, good = bench.ended(bench.study(source, "never", "good", limits={"minutes": 0.08}))
     assert (late.state, late.reason, late.attempt) == (TrialState.FAILED, "timeout", 1)
-    assert "the trial ran longer than limits.minutes (0.05)" in (late.detail or "")
+    assert "the trial ran longer than limits.minutes (0.08)" in (late.detail or "")
     until(lambda: not alive(int((bench.code / "child").read_text())))
     assert good.state is TrialState.COMPLETE and good.value == 0.75
 
