@@ -50,6 +50,7 @@ class Settings(FrozenModel):
     webhook_secret: str | None = None  # of the signatures
     webhook_secret_file: Path | None = None  # its file, instead
     webhook_hosts: tuple[str, ...] = ()  # receivers in the own network, by host name
+    mlflow_uri: str | None = None  # tracking server that gets the trials as runs
 
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none

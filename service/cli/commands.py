@@ -94,12 +94,16 @@ def serve(  # noqa: PLR0913  (the options of the command)
             metavar="URL", help="Send events to this URL, or to Slack: slack:URL; repeatable [THAW_WEBHOOKS]. See docs/monitoring.md."
         ),
     ] = None,
+    mlflow_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Write the trials as runs to this MLflow server [THAW_MLFLOW_URI]. Needs the extra mlflow."),
+    ] = None,
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers that use the same database."""
     from service.cli.processes import LocalOptions, run_server
 
-    settings = settings_of(context, webhooks=webhook)
+    settings = settings_of(context, webhooks=webhook, mlflow_uri=mlflow_uri)
     run_server(settings, host, port, LocalOptions(workers, _worker_options(slots, slots_per_gpu, gpus)), parent)
 
 
