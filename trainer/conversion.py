@@ -30,6 +30,7 @@ from trainer.cache import Cache
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.data.examples import BadData, InputRow, Look, MissingData, UnfitData, enumerated
 from trainer.models import UnfitModel
+from trainer.pipes import read_request
 from trainer.prediction import ExportedModel, gathered
 from trainer.preparation import Expected, load_data
 from trainer.tasks.base import Examples, Measurement
@@ -330,7 +331,7 @@ def quiet() -> Iterator[None]:
 
 def main() -> None:
     """Answer the request on standard input."""
-    asked = json.load(sys.stdin)
+    asked = read_request()
     try:
         report = _answered(asked)
         sys.stdout.write(f"{json.dumps({'report': report})}\n")

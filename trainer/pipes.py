@@ -1,6 +1,7 @@
-"""The pipes of a trainer process: orders from standard input, messages to standard output. Imports no torch."""
+"""The pipes of the trainer's processes: orders and requests from standard input, messages to standard output. Imports no torch."""
 
 import ctypes
+import json
 import logging
 import os
 import queue
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import assert_never
+from typing import Any, assert_never
 
 from pydantic import ValidationError
 
@@ -35,6 +36,14 @@ PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 HostMessage = Progress | Checked | ModelExported | Stopped | TrainerReady | DeviceUnusable
+
+
+def read_request() -> dict[str, Any]:
+    """The JSON request on standard input, for a process that answers one. Ends it if there is none: the command was interrupted before."""
+    text = sys.stdin.read()
+    if not text:
+        sys.exit(1)
+    return dict(json.loads(text))
 
 
 class MessageWriter:

@@ -27,6 +27,7 @@ from trainer.data.targets import TargetValue
 from trainer.files import open_regular
 from trainer.learners import ModelLearner
 from trainer.models import Infeasible, StagedModel, UnfitModel
+from trainer.pipes import read_request
 from trainer.preparation import placed
 from trainer.scoring import places_of
 from trainer.tasks.base import Decision, Examples, Task
@@ -184,7 +185,7 @@ def predict(model: ExportedModel, data: DataConfig) -> Iterator[Mapping[str, Any
 
 def main() -> None:
     """Answer the request on standard input."""
-    asked = json.load(sys.stdin)
+    asked = read_request()
     try:
         info = DatasetInfo.model_validate(asked["facts"])
         model = ExportedModel.read(Path(asked["folder"]), info, usual_device())

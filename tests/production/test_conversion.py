@@ -197,6 +197,13 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(trained: Train, tmp_path: Pa
     assert not list(folder.glob("*.onnx")) and not list(folder.glob(".convert-*"))
 
 
+@pytest.mark.parametrize("module", ["trainer.conversion", "trainer.prediction", "trainer.data.inspection"])
+def test_a_process_without_a_request_ends_without_a_traceback(module: str) -> None:
+    """As when the command was interrupted before it had sent the request."""
+    done = subprocess.run([sys.executable, "-P", "-m", module], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 def test_an_interrupted_conversion_leaves_no_file(trained: Train, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained("text_multilabel").folder, tmp_path / "model"))
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background may ignore the signal
@@ -206,7 +213,7 @@ def test_an_interrupted_conversion_leaves_no_file(trained: Train, tmp_path: Path
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=600)
-    assert process.returncode == 130 and err == ""
+    assert (process.returncode, err) == (130, "")
     assert not list(folder.glob("*.onnx")) and not list(folder.glob(".convert-*"))
 
 

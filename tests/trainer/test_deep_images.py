@@ -167,7 +167,7 @@ def test_8_bit_images_beside_deep_ones_keep_their_pixels(tmp_path: Path) -> None
     Image.fromarray(plain).save(root / "a" / "plain.png")
     reported = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     assert reported.pixel_range is not None and reported.pixel_range.images == 20
-    assert any("The other 1 have 8 bits and are not changed" in note for note in reported.notes)
+    assert any("The other 1 has 8 bits and is not changed" in note for note in reported.notes)
     found = find(ImageData(path=str(root)))
     row = next(row for row, content in enumerate(found.contents) if content.files[0].name == "a/plain.png")
     pixels = load(found, 16, CPU).take(torch.tensor([row]))[0]

@@ -15,6 +15,7 @@ from trainer.configuration import DataConfig, ModelConfig, TrainConfig
 from trainer.data.examples import BadData, UnfitData
 from trainer.data.measures import MOST_UNREADABLE, Splitting, Spread
 from trainer.models import UnfitModel
+from trainer.pipes import read_request
 from trainer.tasks.capabilities import MeasuresInput
 from trainer.tasks.registry import task_of
 
@@ -47,7 +48,7 @@ def _section(task: str, name: str, section: Mapping[str, Any]) -> Any:
 
 def main() -> None:
     """Answer the question on standard input."""
-    asked = json.load(sys.stdin)
+    asked = read_request()
     task, model = asked["task"], asked.get("model")
     cache = Cache(Path(asked["cache"]), asked["cache_bytes"]) if asked.get("cache") else Cache.none()
     try:
