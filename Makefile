@@ -61,6 +61,7 @@ bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.control_plane $(RECORD)
 	$(BIN)/python -m bench.contention $(RECORD)
+	$(BIN)/python -m bench.claims $(RECORD)
 	$(BIN)/python -m bench.step $(RECORD)
 	$(BIN)/python -m bench.launches $(RECORD)
 	$(BIN)/python -m bench.warmth $(RECORD)
