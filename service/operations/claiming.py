@@ -153,12 +153,11 @@ def available_slots(uow: StudyUnitOfWork, claimant: Claimant, limit: int) -> int
 def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     """Start the next attempt from the newest checkpoint. Reports of later steps are deleted: this attempt reports them again.
 
-    From which step a worker's script resumes is not known, so its reports stay until the attempt replaces them. A claim over REST starts
-    from the beginning.
+    From which step a script resumes is not known, so its reports stay until the attempt replaces them. A claimant over REST begins anew.
     """
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
-    over_rest = uow.attempts.token_sha256 is not None
-    if trial.step > resumed and (over_rest or not isinstance(uow.study.spec, ProgramStudy)):
+    resumes_itself = isinstance(uow.study.spec, ProgramStudy) and uow.attempts.token_sha256 is None
+    if trial.step > resumed and not resumes_itself:
         uow.metrics.forget_above(trial, resumed)
         trial = replace(trial, step=resumed, metrics=uow.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else ATTEMPT_RESULTS  # a resumed attempt reuses the same stored outputs

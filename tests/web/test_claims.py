@@ -16,12 +16,14 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
+from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.schema import attempt, idempotency
 from service.web.app import create_app
 from tests.operations.driving import FACTS, checkpoint, report
+from tests.operations.test_scripts import STUDY as SCRIPT
 from tests.web.laboratory import HERE, study_document
 from tests.web.problem import assert_problem
 
@@ -301,25 +303,17 @@ def test_a_trial_with_a_checkpoint_starts_again_for_a_claimant(claims: Claims) -
     assert [row["step"] for row in rows] == [1]
 
 
-def test_a_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
-    """From which step a worker's script resumes is not known; a claim begins at the first one."""
-    document = {
-        "name": "mine", "task": "script", "command": ["./train"], "workdir": "/srv/mine", "budget": {"trials": 1},
-        "search_space": {"lr": {"type": "float", "low": 0.001, "high": 0.1}}, "objective": {"metric": "loss", "direction": "minimize"},
-    }  # fmt: skip
-    operations.create_study(claims.store, parse_study(document))
-    for number in range(1, 4):
-        claim = claims.claim("mine")
-        assert claim["attempt"] == number
-        for step in (1, 2):
-            assert claims.post(claim, "report", {"step": step, "metrics": {"loss": number / step}}).status_code == 200
-        if number == 1:
-            claims.lose(claim)
-        elif number == 2:
-            assert claims.post(claim, "release").status_code == 200
-    assert claims.post(claim, "finish").json()["value"] == 1.5
+def test_a_lost_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
+    """A worker's script may resume from its own checkpoints, a claimant has none: its first step is the first one."""
+    operations.create_study(claims.store, StudySpec.model_validate(SCRIPT))
+    lost = claims.claim("mine")
+    for step in (1, 2):
+        claims.post(lost, "report", {"step": step, "metrics": {"val/loss": 1 / step}})
+    claims.lose(lost)
+    claim = claims.claim("mine")
+    assert claims.post(claim, "report", {"step": 1, "metrics": {"val/loss": 0.9}}).json() == {"step": 1, "stop": False, "why": None}
     rows = claims.client.get(f"{API}/studies/mine/trials/0/metrics").json()["rows"]
-    assert [row["metrics"] for row in rows] == [{"loss": 3.0}, {"loss": 1.5}]
+    assert [(row["step"], row["metrics"]) for row in rows] == [(1, {"val/loss": 0.9})]
 
 
 def test_a_finish_counts_once(claims: Claims) -> None:
