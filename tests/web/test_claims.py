@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -18,6 +19,7 @@ from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
+from service.search.study import StudySearch
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.schema import attempt, idempotency
@@ -162,6 +164,29 @@ def test_sixteen_clients_get_each_trial_once(claims: Claims) -> None:
     assert claimed == {(number, 1): 1 for number in range(TRIALS)}
     trials = claims.store.read(queries.trials, study.id, limit=1_000)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * TRIALS
+
+
+def test_a_heartbeat_does_not_wait_for_claims_that_wait_for_the_sampler(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More claims than the server has threads for requests, while a suggestion takes long."""
+    claims.study(budget={"trials": 60})
+    held = claims.claim()
+    suggest, thinking, may_end = StudySearch.suggest, Event(), Event()
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        thinking.set()
+        assert may_end.wait(60)
+        return suggest(*given, **options)
+
+    monkeypatch.setattr(StudySearch, "suggest", slowly)
+    with ThreadPoolExecutor(43) as pool:
+        asked = [pool.submit(claims.ask, worker=f"w{number}") for number in range(42)]
+        assert thinking.wait(60)
+        heartbeat = pool.submit(claims.post, held, "heartbeat")
+        try:
+            assert heartbeat.result(timeout=30).status_code == 200
+        finally:
+            may_end.set()
+    assert Counter(one.result().status_code for one in asked) == {201: 42}
 
 
 def test_the_answer_says_why_there_is_no_trial(claims: Claims) -> None:
