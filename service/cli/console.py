@@ -44,7 +44,9 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: "BaseModel | Mapping[str, Any]", *, line: bool = False) -> None:
     """Print a JSON document, with the fields of the REST interface, or a line of several. It is ASCII, so a terminal interprets nothing."""
-    document = value if isinstance(value, Mapping) else json.loads(value.model_dump_json())  # null for a number that is not finite
+    from search_spaces.documents import finite
+
+    document = finite(value) if isinstance(value, Mapping) else json.loads(value.model_dump_json())  # null for a number that is not finite
     sys.stdout.write(json.dumps(document, indent=None if line else 2) + "\n")
     if line:
         sys.stdout.flush()

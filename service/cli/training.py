@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from search_spaces.documents import finite
 from service.cli.console import Failure, FaultyFile, console, print_json
 from service.cli.files import read_text, write_whole
 from service.cli.processes import require_torch
@@ -208,7 +209,7 @@ def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) 
     write_whole(out / "config.yaml", exported.to_yaml())
     made = {"files": _digests(out / OUTPUT)} if model is None else {"model": {"file": Path(model.path).name, "sha256": model.sha256}}
     result = _result(exported, finished, made)
-    write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(out / "result.json", json.dumps(finite(result), indent=2) + "\n")
     if trains:
         write_whole(out / CARD, card(exported, finished))
     if as_json:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from search_spaces import Fault
+from search_spaces.documents import finite
 from service.confirmation.verdict import phase_of
 from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Pruner, Sampler, Tpe
@@ -42,19 +43,6 @@ from service.store.queries import DeviceWait, SavedSeconds
 from trainer.configuration import counted
 from trainer.protocol import Reuse
 from trainer.tasks.registry import example_fields
-
-
-def finite(value: Any) -> Any:
-    """The value with None for each number that is not finite, which JSON cannot represent."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [finite(item) for item in value]
-        case _:
-            return value
 
 
 def instant(seconds: float) -> datetime:
