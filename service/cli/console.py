@@ -193,9 +193,9 @@ def configure_logging(settings: "Settings", name: str, stream: TextIO | None = N
 
 
 def secrets_of(settings: "Settings") -> tuple[str, ...]:
-    """The token, the database password, raw and URL-decoded, the secret and the URLs of webhooks, longest first."""
+    """The token, the passwords of database and MLflow, raw and URL-decoded, the secret and the URLs of webhooks, longest first."""
     url = settings.database_url
-    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
+    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url), *PASSWORD.findall(settings.mlflow_uri or "")]
     webhooks = (settings.webhook_secret or "", *(one.removeprefix("slack:") for one in settings.webhooks))
     known = {settings.token or "", *webhooks, *written, *map(unquote, written), *map(unquote_plus, written)}
     # The longest first: masking a secret that is part of another one would leave the rest of the longer one readable.
