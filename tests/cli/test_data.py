@@ -142,6 +142,12 @@ def test_tokens_and_near_duplicates_of_texts_are_counted_with_the_model_of_the_s
     assert found["measures"]["tokens"] == {"least": 7, "median": 7, "p95": 8, "most": 8}
     assert (found["duplicates"]["groups"], found["duplicates"]["rows"], found["duplicates"]["mixed"]) == (3, 12, 3)
     assert found["distinct"] == 12 and sum(found["parts"].values()) == 12
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "bare" / name).symlink_to(model / name)
+    file.write_text(file.read_text().replace(str(model), str(tmp_path / "bare")))
+    bare = thaw("--home", tmp_path / "home", "data", "inspect", file)
+    assert bare.code == 2 and "it has no tokenizer.json and no vocabulary such as vocab.txt; copy" in bare.err, bare.err
 
 
 def test_quantiles_are_values() -> None:

@@ -5,6 +5,7 @@ Nothing in the folder is executed, and reading is bounded.
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,6 +23,9 @@ from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+COPY_TOKENIZER = f"copy the tokenizer's files ({TOKENIZER}, {TOKENIZER_FILES[1]}) from the place that the model came from"
+VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""Files from which the library makes a tokenizer.json. Without one of them it makes a tokenizer of special tokens alone."""
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 MOST_CONFIG_BYTES = 2**20
 MOST_INDEX_BYTES = 8 * 2**20
@@ -211,6 +215,12 @@ def _described(folder: Path, signature: Signature) -> TextModelInfo:
         raise UnfitFolder(
             "unfit_weights", f"its weights have embeddings of {rows:,} tokens, its config.json {vocabulary:,}; download both again"
         )
+    if 2 * tokens < rows:
+        raise UnfitFolder(
+            "unfit_tokenizer",
+            f"its tokenizer has {tokens:,} tokens, but the model has embeddings of {rows:,} tokens, so most of every text would be "
+            f"unknown; {COPY_TOKENIZER}",
+        )
     if tokens > rows:
         raise UnfitFolder(
             "unfit_tokenizer",
@@ -391,14 +401,13 @@ def _parameters(tensors: Mapping[str, TensorOutline], family: TextFamily, names:
 
 def _tokenizer(folder: Path) -> tuple[str, int]:
     """The tokenizer's algorithm, and its largest id plus 1. Raises UnfitFolder."""
-    document = _document(
-        folder,
-        TOKENIZER,
-        MOST_TOKENIZER_BYTES,
+    remedy = (
         f"it has no {TOKENIZER}; write it with `from transformers import AutoTokenizer; "
-        f'AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}")`',
-        code="missing_tokenizer",
+        f'AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}")`'
     )
+    if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
+        remedy = f"it has no {TOKENIZER} and no vocabulary such as {VOCABULARIES[0]}; {COPY_TOKENIZER}"
+    document = _document(folder, TOKENIZER, MOST_TOKENIZER_BYTES, remedy, code="missing_tokenizer")
     damaged = UnfitFolder("unfit_tokenizer", f"its {TOKENIZER} is damaged; download it again")
     model, added = document.get("model"), document.get("added_tokens", [])
     if not isinstance(model, dict) or not isinstance(added, list):

@@ -90,7 +90,9 @@ class TextTask(ComposedTask):
 
     def measure_input(self, model: ModelConfig, dataset: Dataset) -> Mapping[str, Sequence[float]]:
         """The lengths of the texts in tokens. Raises UnfitModel."""
-        return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder_of(model)))}
+        folder = folder_of(model)
+        describe(folder)  # refuses a folder without a tokenizer of its own, for which the library would make an empty one
+        return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder))}
 
     def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
         """The texts as tokens. Raises UnfitModel."""
