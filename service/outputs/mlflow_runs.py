@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -216,8 +217,10 @@ def _by_trial(events: Iterable[Event]) -> dict[int, list[Event]]:
 
 
 def _name(name: str) -> str:
-    """The name of a parameter or metric, without the characters that MLflow refuses."""
-    return NOT_IN_A_NAME.sub("_", name)[:250]
+    """The name of a parameter or metric, without what MLflow refuses: some characters, and slashes and points of no relative path."""
+    found = NOT_IN_A_NAME.sub("_", name)[:250]
+    is_path = posixpath.normpath(found) == found and found != "." and not found.startswith(("/", ".."))
+    return found if is_path else re.sub(r"[/.]", "_", found)
 
 
 def _artifacts_beside(uri: str) -> str | None:

@@ -20,6 +20,7 @@ from service.outputs import configured, following
 from service.outputs.configured import sinks_of
 from service.outputs.following import EventBlock, EventRefused, Undelivered
 from service.outputs.mlflow_runs import STUDY_TAG, TRIAL_TAG, MlflowRuns, MlflowSink, checked_uri
+from service.outputs.mlflow_runs import _name as mlflow_name
 from service.settings import Settings
 from service.store import Store, queries
 from tests.outputs.receiver import wait_until
@@ -259,6 +260,16 @@ def test_two_servers_and_kills_write_each_run_once(embedded_store: Store, migrat
 def _runs(tracking: Tracking, study: str) -> dict[str, Any]:
     found = tracking.client.search_experiments(filter_string=f"tags.`{STUDY_TAG}` = '{study}'")
     return tracking.runs(study) if found else {}
+
+
+@pytest.mark.parametrize("name", ["val/loss", "val/", "/loss", "a//b", ".", "..", "./x", "a/../b", "x%y", "loss:0", "n" * 300])
+def test_every_name_of_a_metric_is_one_for_mlflow(name: str) -> None:
+    """MLflow refuses the whole call, with the values of other metrics and trials, for one name that is no relative path."""
+    from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
+
+    _validate_metric_name(mlflow_name(name))
+    _validate_length_limit("Metric name", 250, mlflow_name(name))
+    assert mlflow_name("val/loss") == "val/loss"
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "./mlruns", "nonsense://host", "http", "javascript:x"])
