@@ -124,7 +124,7 @@ def _worth(exported: Exported) -> Iterator[str]:
         found = score(measure, reached.value)
         yield (
             f"Trial {exported.origin.trial} reached {metric} {found} on the validation {examples} that chose it. "
-            f"Expect less on new {examples}."
+            f"Expect {'less' if reached.objective.direction == 'maximize' else 'a higher value, which is worse,'} on new {examples}."
         )
         yield from _constant(exported)
         return
@@ -187,7 +187,7 @@ def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
     rows = [("validation", score(measure, trained.metrics[metric]))] if metric in trained.metrics else []
     if trained.test is not None:
         rows.append(("test", score(measure, trained.test.metrics[metric])))
-    rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", size(trained.peak_memory))]
+    rows += [("seconds of training this model", f"{trained.train_seconds:.1f}"), ("peak memory of that", size(trained.peak_memory))]
     if trained.device_memory is not None:
         rows.append(("memory of the GPU that is needed, about", size(trained.device_memory)))
     yield table((f"{_task(exported).example}s", metric), rows)
@@ -253,8 +253,12 @@ def _configuration(exported: Exported) -> Iterator[str]:
         ("weights", _weights(exported), ""),
         *((name, value, "") for name, value in _card_data(exported).model),
     ]
-    fields, settings = _task(exported).Hyperparameters.model_fields, {*methods_of(_task(exported)).settings, "compile"}
-    names = [name for name in fields if name in searched or name not in settings or getattr(config, name) != fields[name].default]
+    fields, methods = _task(exported).Hyperparameters.model_fields, methods_of(_task(exported))
+    unused = {
+        name for name in methods.settings if any(getattr(config, other) not in of for other, of in methods.conditions.get(name, {}).items())
+    }
+    hidden = {"compile", *unused}
+    names = [name for name in fields if name in searched or name not in hidden or getattr(config, name) != fields[name].default]
     rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in names]
     yield table(("", "value", "searched"), rows)
 
@@ -332,7 +336,7 @@ def _loading(exported: Exported) -> Iterator[str]:
     task = _task(exported)
     if isinstance(task, ModelCard) and (code := task.card_data(exported.training, exported.facts).loading):
         yield "## How to load it"
-        yield f"```python\n{code.rstrip()}\n```"
+        yield f"`model/` is the folder that `thaw train` wrote.\n\n```python\n{code.rstrip()}\n```"
 
 
 def _environment(exported: Exported) -> Iterator[str]:
@@ -341,7 +345,7 @@ def _environment(exported: Exported) -> Iterator[str]:
     yield table(("", "version or value"), sorted({**exported.environment, **versions}.items()))
     if (cost := exported.cost) is not None:
         spent = f"in {cost.train_seconds:.1f} seconds, with {size(cost.peak_memory)} of memory"
-        yield f"{counted(cost.trainable, 'parameter was', 'parameters were')} trained, {spent}."
+        yield f"Trial {exported.origin.trial} trained {counted(cost.trainable, 'parameter')}, {spent}."
 
 
 def _reproduction(exported: Exported) -> Iterator[str]:

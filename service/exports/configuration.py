@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.domain.errors import NoResult, NoScript
-from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
+from service.domain.export import LOCKED, Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
 from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
@@ -77,7 +77,7 @@ def _why_not(phase: Phase, example: str | None) -> str:
             return "Not confirmed: none of the configurations came through its confirmation."
 
 
-NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+NEEDED = tuple(name for name in LOCKED if name != "thawline")
 
 
 def requirements(exported: Exported) -> str:

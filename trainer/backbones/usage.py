@@ -8,10 +8,14 @@ from trainer.backbones.families import PoolingKind
 HEAD = "head.safetensors"
 
 
-def usage(head: TextHead, pooling: AutoPooling, folder: str) -> str:
-    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`."""
+TEXTS = 'texts = ["a text", "another text"]\n'
+PAIRS = 'texts, texts_b = ["a text", "another text"], ["its second text", "another second text"]\n'
+
+
+def usage(head: TextHead, pooling: AutoPooling, folder: str, *, pairs: bool = False) -> str:
+    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`, with `pairs` also of `texts_b`."""
     where = repr(folder)
-    encode = 'tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
+    encode = f'tokenizer(texts, {"texts_b, " if pairs else ""}padding=True, truncation=True, return_tensors="pt")'
     if head.has_own_head(pooling):
         kind = "AutoModelForSequenceClassification"
         return (

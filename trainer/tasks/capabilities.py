@@ -294,6 +294,16 @@ class CardData:
 
 
 @runtime_checkable
+class NamesPackages(Protocol):
+    """Capability of a TaskSpec: distributions on which results depend besides those of all tasks. Each run records their versions."""
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Names of the distributions."""
+        ...
+
+
+@runtime_checkable
 class ModelCard(Protocol):
     """Capability of a TaskSpec: sections of a model card about the task's data and results."""
 

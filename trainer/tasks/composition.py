@@ -70,6 +70,10 @@ class ComposedSpec(TaskSpec):
         """The card's contents about the targets. `opening` continues a sentence that begins with the noun for an example."""
 
     @abstractmethod
+    def reading(self, info: DatasetInfo) -> str:
+        """Lines of Python for the card that make predictions from `logits`, and from `model.config.id2label` if outputs have names."""
+
+    @abstractmethod
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
         """See `ResolvesConfig`."""
 

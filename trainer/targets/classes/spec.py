@@ -179,6 +179,10 @@ class ClassesSpec(ComposedSpec):
         """The contents about the classes."""
         return card.data_of(class_info(info))
 
+    def reading(self, info: DatasetInfo) -> str:
+        """The labels with the largest outputs."""
+        return "labels = [model.config.id2label[place] for place in logits.argmax(1).tolist()]\n"
+
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of results by class."""
         by_class = summary.by_class if isinstance(summary, card.ClassSummary) else None

@@ -99,6 +99,16 @@ class LabelsSpec(ComposedSpec):
         """The contents about the labels."""
         return card.data_of(label_info(info))
 
+    def reading(self, info: DatasetInfo) -> str:
+        """The labels whose probability reaches the threshold in the exported file."""
+        return (
+            "from safetensors import safe_open\n\n"
+            'with safe_open("model/model.safetensors", "pt") as file:\n'
+            '    threshold = float(file.metadata()["threshold"])\n'
+            "probabilities = logits.sigmoid().tolist()\n"
+            "labels = [[model.config.id2label[place] for place, share in enumerate(row) if share >= threshold] for row in probabilities]\n"
+        )
+
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of results by label."""
         return card.results_of(summary, where) if isinstance(summary, card.LabelSummary) and summary.by_label else None

@@ -131,6 +131,11 @@ class NumbersSpec(ComposedSpec):
         """The contents about the targets."""
         return card.data_of(number_info(info), f"{self.example}s")
 
+    def reading(self, info: DatasetInfo) -> str:
+        """The outputs in the unit of the data."""
+        mean, std = number_info(info).scale
+        return f"values = {mean!r} + {std!r} * logits[:, 0]  # in the unit of the data\n"
+
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of residuals."""
         found = summary.residuals if isinstance(summary, card.NumberSummary) else None

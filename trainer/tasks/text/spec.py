@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from trainer.adapters.config import EXTENDING
 from trainer.backbones.description import TextHead, TextModelInfo, UnfitFolder, describe_folder
-from trainer.backbones.usage import usage
+from trainer.backbones.usage import PAIRS, TEXTS, usage
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.examples import Look
 from trainer.data.targets import described
@@ -41,6 +41,7 @@ class TextSpec(ComposedSpec):
     example = "text"
     size = "max_length"
     page_of_input = "texts"
+    packages = ("transformers", "tokenizers", "peft")
     shared_of_input = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
     spellings_of_input = SPELLINGS
 
@@ -116,7 +117,11 @@ class TextSpec(ComposedSpec):
         if config.method in EXTENDING or (model := described_model(self, config.model.name, info)) is None:
             return ""
         head = _head_of(model)
-        return "" if head is None else usage(head, config.pooling, f"model/{LIBRARY_FOLDER}")
+        if head is None:
+            return ""
+        pairs = config.data.text_b is not None
+        lines = usage(head, config.pooling, f"model/{LIBRARY_FOLDER}", pairs=pairs)
+        return lines.replace("\n\n", f"\n\n{PAIRS if pairs else TEXTS}", 1) + self.reading(info)
 
 
 def _head_of(model: ModelInfo) -> TextHead | None:
