@@ -186,6 +186,7 @@ class Bars:
 
 
 CARD, MODEL, OUTPUT = "MODEL_CARD.md", "model.safetensors", "output"
+CONVERTED = ("model.onnx", "model.int8.onnx")  # what `thaw convert` writes beside a model
 
 
 def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) -> None:
@@ -201,11 +202,16 @@ def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) 
         raise Failure(f"{out} cannot be created: {error.strerror}") from None
     if not (trains := isinstance(exported.config, TrainConfig)):
         _prepare_output(out)
+    elif (out / MODEL).exists():
+        sys.stderr.write(f"{out} has a model already, which is replaced.\n")
     finished, model = run(settings, exported, console(stderr=as_json), out)
     if not trains:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the next run starts anew, one after an interruption resumes
     if trains and model is None:
         raise Failure("The trainer ended without a model.")
+    for converted in (out / name for name in CONVERTED if trains and (out / name).exists()):
+        converted.unlink()
+        sys.stderr.write(f"{converted} was made from the replaced model and is removed; run `thaw convert` again.\n")
     write_whole(out / "config.yaml", exported.to_yaml())
     made = {"files": _digests(out / OUTPUT)} if model is None else {"model": {"file": Path(model.path).name, "sha256": model.sha256}}
     result = _result(exported, finished, made)
