@@ -210,7 +210,7 @@ def test_a_closed_port_and_an_unknown_name(embedded_store: Store) -> None:
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1",
      "0.0.0.0",  # noqa: S104  (an address to refuse)
      "::1", "fe80::1", "fc00::1",
-     "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"],
+     "::ffff:10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "fec0::1", "2002:a00:1::1"],
 )  # fmt: skip
 def test_a_name_with_an_address_in_a_private_network_is_refused(
     embedded_store: Store, address: str, monkeypatch: pytest.MonkeyPatch
