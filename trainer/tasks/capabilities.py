@@ -407,6 +407,11 @@ class Graph(Protocol):
     """A model as a function of tensors without this project's types, and its inputs."""
 
     @property
+    def network(self) -> str:
+        """The type or the name of the network, for messages."""
+        ...
+
+    @property
     def module(self) -> "nn.Module":
         """Maps the inputs to the outputs of `Task.predict`, [B, ...]."""
         ...

@@ -144,7 +144,7 @@ class TextTask(ComposedTask):
     def graph(self, model: StagedModel, config: TrainConfig) -> TextGraph:
         """The model as a function of padded tokens; `config` is that of `exported_config`."""
         asked = text_config(config)
-        return TextGraph(model, asked, describe(folder_of(asked.model)).tokens)
+        return TextGraph(model, asked, describe(folder_of(asked.model)))
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, tokenizer, contents and length."""
