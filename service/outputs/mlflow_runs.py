@@ -29,7 +29,12 @@ STUDY_RUN = "study"  # value of TRIAL_TAG of the run of the study itself
 MOST_VALUES = 900  # of one call, beside parameters and tags: MLflow takes 1,000
 MOST_TEXT = 5_000  # characters of a tag
 NOT_IN_A_NAME = re.compile(r"[^\w\-. :/]", re.ASCII)
-ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_DISABLE_TELEMETRY": "true"}
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE"})
 STATUS: Mapping[TrialState, str] = {
     TrialState.QUEUED: "SCHEDULED", TrialState.RUNNING: "RUNNING", TrialState.PAUSED: "RUNNING", TrialState.COMPLETE: "FINISHED",
@@ -55,7 +60,7 @@ class MlflowRuns:
 
     def __init__(self, uri: str) -> None:
         for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)  # it waits up to 14 minutes by default, and sends statistics of its use
+            os.environ.setdefault(name, value)  # by default it waits up to 14 minutes, sends statistics of its use and prints links
         from mlflow import MlflowClient, entities
 
         self._entities = entities
