@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from trainer import files
@@ -179,6 +181,8 @@ class EventFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # The module by which tensorboard does without TensorFlow, whose import takes seconds and 700 MB.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
         loader: Any = import_module("tensorboard.backend.event_processing.event_file_loader")
         self._load: Callable[[str], Any] = loader.EventFileLoader
         self._to_number: Callable[[Any], Any] = import_module("tensorboard.util.tensor_util").make_ndarray
