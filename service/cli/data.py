@@ -20,6 +20,7 @@ from service.settings import Settings
 from trainer.configuration import FIRST_TASK, DataConfig, ListingFacts, ModelConfig, Part, TrainConfig, counted, resolve_paths
 from trainer.data.examples import Look, UnfitData
 from trainer.data.measures import Splitting, Spread
+from trainer.data.targets import LABELS_OF_EXAMPLE
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import InspectedData, InspectsData
 from trainer.tasks.registry import spec_of, specs
@@ -204,6 +205,8 @@ def _print(task: str, data: DataConfig, counts: Counted, found: InspectedData | 
         rows = [(name, *(f"{value:,.6g}" for value in (one.least, one.median, one.p95, one.most))) for name, one in measures]
         out.print("")
         out.print(table(("", "least", "median", "95 %", "most"), rows))
+    if found is not None and (empty := [*found.measures.get(LABELS_OF_EXAMPLE, ())].count(0)):
+        out.print(f"{counted(empty, f'{example} has', f'{example}s have')} no label.")
     for sentence in _sentences(_listing(found, splitting), splitting, example):
         out.print(sentence)
 

@@ -68,6 +68,7 @@ def test_what_varies_without_a_method_has_the_method_to_write_as_its_remedy() ->
         ({}, {"method": "lora", "frozen_layers": 3}, "frozen_layers"),
         ({}, {"method": "lora", "reinit_layers": 3}, "reinit_layers"),
         ({"method": METHODS}, {"adapter_size": 8}, "adapter_size"),
+        ({}, {"lora_r": 8}, "lora_r"),  # the default
     ],
 )
 def test_a_fixed_value_that_applies_to_no_trial_is_refused(space: dict[str, Any], fixed: dict[str, Any], name: str) -> None:

@@ -133,7 +133,7 @@ def constant_of(info: LabelInfo, part: Part, metric: str, example: str) -> Const
         label=answer,
         share=0.0,
         value=value,
-        sentence=f"On average {100 * sum(shares) / len(shares):.1f} % of the {part} {example}s have a label. "
+        sentence=f"A label applies on average to {100 * sum(shares) / len(shares):.1f} % of the {part} {example}s. "
         f"Always answering {answer} gives {metric} {METRICS[metric].shown(value)}.",
         advice=f"{REMEDY}." if metric in ("recall", "f1", "micro_f1", "micro_recall") else "",
     )
