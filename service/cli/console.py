@@ -118,7 +118,7 @@ UNWRITTEN = frozenset(
 
 @dataclass
 class FaultyFile(Exception):
-    """A file is invalid. `faults` has a JSON pointer and a message for each error."""
+    """A file is invalid. `faults` has a JSON pointer and a message for each error; the pointer is empty for the file as a whole."""
 
     file: Path
     faults: tuple[tuple[str, str], ...]
@@ -136,7 +136,7 @@ def explain(error: Exception) -> int:
 
     match error:
         case FaultyFile():
-            _print_lines(f"{shown(str(error.file))}: {pointer}  {message}" for pointer, message in error.faults)
+            _print_lines(f"{shown(str(error.file))}: {f'{pointer}  ' if pointer else ''}{message}" for pointer, message in error.faults)
             return FAULTY
         case InvalidInput():
             _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)

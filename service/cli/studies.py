@@ -116,7 +116,7 @@ def _notes(study: StudyView) -> Iterator[str]:
         for group in listing.left_out:
             more = ", …" if group.count > len(group.examples) else ""
             examples = f" ({', '.join(group.examples)}{more})" if group.examples else ""
-            yield f"note: {counted(group.count, 'file')} left out: {group.reason}{examples}"
+            yield f"note: left out: {group.count:,}, {group.reason}{examples}"
     yield from (f"note: {sentence}" for sentence in study.notes)
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"

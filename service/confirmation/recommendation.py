@@ -7,6 +7,7 @@ from service.confirmation.verdict import phase_of, recommended_trial
 from service.domain.errors import NoResult
 from service.domain.export import Exported
 from service.domain.records import Study, Trial
+from service.domain.spec import TrainingStudy
 from service.domain.states import TrialState
 from service.exports.configuration import Known, export, note_of
 from service.store import Transaction, queries
@@ -19,8 +20,9 @@ def exported_of(tx: Transaction, study: Study) -> tuple[Exported, Mapping[str, A
     if trial is None:
         raise NoResult
     complete = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
+    has_test = isinstance(study.spec, TrainingStudy) and study.spec.data.has_test
     known = Known(
-        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task)),
+        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task), has_test=has_test),
         verdict=verdict,
         repeats=queries.confirmation_trials(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),

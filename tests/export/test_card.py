@@ -100,7 +100,7 @@ def test_the_card_states_a_given_split_and_what_was_left_out(full: Exported) -> 
     for said in (
         "- The data's own split is used: train/ for train.", "- Columns that are not used: age.",
         "1 of them in several parts of the data's own",
-        r"- Left out: 7 of the files: broken link (\[a\](b).png, …).",
+        r"- Left out: 7, broken link (\[a\](b).png, …).",
     ):  # fmt: skip
         assert said in text, said
 

@@ -94,6 +94,9 @@ def test_a_study_that_confirms_nothing_says_what_its_best_is_worth(client: TestC
     assert found["confirmed"] is None
     assert found["note"].startswith("Not confirmed: this study confirms nothing") and "the best of 1 try" in found["note"]
     assert "data.test, or data.split: given if the data has a test part of its own" in found["note"]
+    key = lab.study("tested", data={"path": "/data/digits", "location": "workers", "test": 0.2}).id
+    lab.finish(lab.claim_from("tested"), 0.7)
+    assert "set confirm, say to {top: 3, seeds: 5}. The value" in client.get(f"/api/v1/studies/{key}/best").json()["note"]
 
 
 def test_a_study_that_was_stopped_before_it_confirmed_says_so(client: TestClient, lab: Laboratory) -> None:

@@ -461,6 +461,10 @@ class MeasuresInput(Protocol):
         """A value of each content, by name. Raises UnfitModel."""
         ...
 
+    def note_of_input(self, measured: Mapping[str, Sequence[float]], size: int) -> str | None:
+        """A sentence about these values in runs with this value of the hyperparameter `TaskSpec.size`; None without one."""
+        ...
+
 
 @runtime_checkable
 class ClosedFormHeads(Protocol):

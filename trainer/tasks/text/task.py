@@ -26,6 +26,7 @@ from trainer.targets.examples import excerpt
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import FoundTextModel, TextDatasetInfo, TextModel, TextTrainConfig
+from trainer.tasks.text.data import TokenCounts
 from trainer.tasks.text.graph import TextGraph
 from trainer.tasks.text.spec import LIBRARY_FOLDER, text_config, text_data, text_info
 
@@ -93,6 +94,14 @@ class TextTask(ComposedTask):
         folder = folder_of(model)
         describe(folder)  # refuses a folder without a tokenizer of its own, for which the library would make an empty one
         return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder))}
+
+    def note_of_input(self, measured: Mapping[str, Sequence[float]], size: int) -> str | None:
+        """The number of texts that are longer than max_length."""
+        lengths = [int(length) for length in measured["tokens"]]
+        cut = [min(length, size) for length in lengths]
+        truncated = sum(length > size for length in lengths)
+        longest = max(cut, default=0)
+        return TokenCounts(max_length=size, texts=len(cut), truncated=truncated, tokens=sum(cut), longest=longest).note
 
     def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
         """The texts as tokens. Raises UnfitModel."""
