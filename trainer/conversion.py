@@ -168,6 +168,9 @@ def write(model: ExportedModel, graph: Graph, file: Path) -> None:
 
 
 def _line(error: BaseException) -> str:
+    """The first line of the innermost cause. The exporter's own message is a long text with colours."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

@@ -42,8 +42,11 @@ def with_eigenvalues(self: PaddedTexts, input_ids: Tensor, attention_mask: Tenso
 
 @pytest.mark.parametrize("kind", FAMILIES if os.environ.get("THAW_TESTS_ALL_TYPES") else ("gpt2",))
 def test_a_model_of_each_type_is_converted(kind: str, model_folder: Callable[..., Path], tmp_path: Path) -> None:
-    report = convert(exported(model_folder(kind)), tmp_path, "onnx")
-    assert report["largest_difference"] <= TOLERANCE
+    if kind == "t5":  # torch 2.14 cannot export its attention, and computes other outputs with the library's plain attention
+        with pytest.raises(UnfitModel, match="cannot export a model of type t5"):
+            convert(exported(model_folder(kind)), tmp_path, "onnx")
+        return
+    assert convert(exported(model_folder(kind)), tmp_path, "onnx")["largest_difference"] <= TOLERANCE
 
 
 def test_a_type_that_cannot_be_exported_is_named(
@@ -51,6 +54,6 @@ def test_a_type_that_cannot_be_exported_is_named(
 ) -> None:
     monkeypatch.setattr(PaddedTexts, "forward", with_eigenvalues)
     model = exported(model_folder("bert"))
-    with pytest.raises(UnfitModel, match=r"cannot export a model of type bert as ONNX \(.+\); use `thaw predict`"):
+    with pytest.raises(UnfitModel, match=r"cannot export a model of type bert as ONNX \(.+\); use `thaw predict`") as refused:
         convert(model, tmp_path, "onnx")
-    assert list(tmp_path.iterdir()) == []
+    assert str(refused.value).isprintable() and list(tmp_path.iterdir()) == []
