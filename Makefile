@@ -40,7 +40,7 @@ js:  ## check types and lint the JavaScript of the pages, if Node is installed
 	@bash .ci/js/check
 
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 
 unit: $(INSTALLED)  ## run the fast tests, without those that start processes or read very large files; about 50 s on two idle cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(UNIT) $(PROCESSES)

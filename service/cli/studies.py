@@ -31,7 +31,7 @@ from service.settings import Settings
 from trainer.configuration import counted
 from trainer.tasks.script.config import ScriptConfig, UnfitFiles, info_of
 
-OF_SCRIPT = re.compile(r"""^\s*"?task"?: "?script"?,?$""", re.MULTILINE)
+OF_SCRIPT = re.compile(r"""^[ \t]*"?task"?: "?script"?,?$""", re.MULTILINE)
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False, *, as_json: bool = False) -> None:
@@ -116,7 +116,7 @@ def _notes(study: StudyView) -> Iterator[str]:
         for group in listing.left_out:
             more = ", …" if group.count > len(group.examples) else ""
             examples = f" ({', '.join(group.examples)}{more})" if group.examples else ""
-            yield f"note: left out: {group.count:,}, {group.reason}{examples}"
+            yield f"note: {group.count:,} left out: {group.reason}{examples}"
     yield from (f"note: {sentence}" for sentence in study.notes)
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"

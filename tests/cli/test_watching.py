@@ -146,8 +146,8 @@ def test_a_study_is_shown_with_notices_notes_about_the_data_and_the_largest_clas
     assert notes[:4] == [
         "note: The data's own split is used.",
         "note: unused columns: age",
-        "note: 1,200 files left out: broken link (cat/1.png, …)",
-        "note: 1 file left out: no image",
+        "note: 1,200 left out: broken link (cat/1.png, …)",
+        "note: 1 left out: no image",
     ]
     assert "ImageNet's are assumed" in notes[4]
     assert notes[5].startswith("note: The largest class, cat, has 99.0 % of the validation images.")

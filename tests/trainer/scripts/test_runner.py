@@ -116,7 +116,7 @@ def test_of_the_processes_of_torchrun_the_first_reports(runner: Runner) -> None:
         "for step in (1, 2):\n"
         "    total = torch.tensor(lr * (dist.get_rank() + 1))\n    dist.all_reduce(total)\n"
         "    stop = thawline.report(step=step, score=float(total), rank=dist.get_rank())\n"
-        "    print('rank', dist.get_rank(), 'of', dist.get_world_size(), 'stops:', stop, flush=True)\n"
+        "    os.write(1, f'rank {dist.get_rank()} of {dist.get_world_size()} stops: {stop}{os.linesep}'.encode())\n"
         "    stop = torch.tensor(stop)\n    dist.broadcast(stop, 0)\n    assert bool(stop) is False\n"
         "dist.destroy_process_group()\n"
     )
