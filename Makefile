@@ -1,6 +1,7 @@
 # The main targets are `run` and `test`. Both create the environment in .venv if it does not exist.
 
 PYTHON ?= python3
+EXTRAS ?= trainer,dev
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNIT := $(addprefix tests/,domain search_spaces confirmation inspection store trainer/cache trainer/heads)
@@ -15,7 +16,7 @@ help:  ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Thawline needs Python 3.11 or later; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv || { echo "The module venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trainer,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 run: $(INSTALLED)  ## run a server, a worker and the demo study on this machine; Ctrl-C stops them
@@ -61,9 +62,11 @@ bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.control_plane $(RECORD)
 	$(BIN)/python -m bench.contention $(RECORD)
+	$(BIN)/python -m bench.claims $(RECORD)
 	$(BIN)/python -m bench.step $(RECORD)
 	$(BIN)/python -m bench.launches $(RECORD)
 	$(BIN)/python -m bench.warmth $(RECORD)
+	$(BIN)/python -m bench.scripts $(RECORD)
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 

@@ -48,5 +48,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the median, with a fixed seed."""
+    generator = random.Random(0)
+    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return medians[round(0.025 * RESAMPLES)], medians[round(0.975 * RESAMPLES) - 1]
+
+
 def megabytes(amount: float) -> str:
     return f"{amount / 1e6:,.0f} MB"

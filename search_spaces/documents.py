@@ -1,4 +1,4 @@
-"""Read YAML and JSON documents into plain values, and report values that are not plain as faults."""
+"""Read YAML and JSON documents into plain values, report values that are not plain as faults, and write what JSON can represent."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import pathlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -209,3 +209,16 @@ def plain(value: Any) -> Any:
     """The value itself. Raises Faulty when it has impurities."""
     raise_if_any(impurities(value))
     return value
+
+
+def finite(value: Any) -> Any:
+    """The value with None for each number that is not finite, which JSON cannot represent."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case _:
+            return value

@@ -3,8 +3,9 @@
 import json
 import re
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,13 @@ class PlotlyFigure(BaseModel):
 
     data: list[dict[str, Any]]
     layout: dict[str, Any]
+
+
+def claimant(process: int) -> str:
+    """The name of a process or a process group as a claimant: with that of the host."""
+    with suppress(OSError):
+        return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()[:80]}-{process}").lstrip("._-") or "claimant"
+    return f"process-{process}"
 
 
 def without_user(address: str) -> str:

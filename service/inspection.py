@@ -86,6 +86,7 @@ KEPT_SECONDS = 5.0  # a listing is reused for so long, unless the modification t
 MOST_STRATA = 100_000  # in all cached listings together
 MOST_CHANGES = 1_000  # folders whose modification times are compared
 LOOK_SECONDS = 20.0  # limit for one listing: a request waits for it, and the path may be `/`
+NAMES = "`thaw data inspect FILE` on the server's machine shows the names"
 WORKERS = "or write data.location: workers if only the workers can see it"
 ELSEWHERE = ("missing_data", "unreadable_data", "missing_files")  # faults that another machine may not have
 
@@ -106,6 +107,8 @@ def data_faults(spec: TrainingStudy, roots: Sequence[Path] = ()) -> Iterator[Fau
         found = COUNTS.get_or_compute(_key_of(spec, roots), count)
     except UnfitData as error:
         message = str(error) if roots else _without_paths(error.unnamed, spec)
+        if not roots and error.unnamed != str(error) and error.code not in ELSEWHERE:
+            message += f"; {NAMES}"
         yield Fault(error.place, error.code, f"{message}, {WORKERS}" if error.code in ELSEWHERE else message)
         return
     if spec.confirm is not None and spec.data.test == 0 and "test" not in found.given:

@@ -35,6 +35,7 @@ class Settings(FrozenModel):
     database_url: str = ""
     token: str | None = None  # 16 or more visible ASCII characters
     server: str = "http://127.0.0.1:8000"
+    claim_file: Path | None = None  # of `thaw trial`: the claim, with its token
     hosts: tuple[str, ...] = ()  # host names of the server besides loopback names, as `name` or `name:port`
     root_path: str = ""  # path prefix of the server behind a proxy, such as /user/ann/proxy/8000, without a slash at the end
     data_roots: tuple[Path, ...] = ()  # folders that must contain the data and weights files of studies; empty: any folder
@@ -49,6 +50,7 @@ class Settings(FrozenModel):
     webhook_secret: str | None = None  # of the signatures
     webhook_secret_file: Path | None = None  # its file, instead
     webhook_hosts: tuple[str, ...] = ()  # receivers in the own network, by host name
+    mlflow_uri: str | None = None  # tracking server that gets the trials as runs
 
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none

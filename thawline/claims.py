@@ -1,10 +1,7 @@
 """A claimed trial: training in the caller's own process, under a lease that a thread renews."""
 
-import contextlib
 import math
 import os
-import re
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -245,7 +242,7 @@ class Trial:
 
 def claimed(client: rest.Client, study: str, worker: str | None, *, wait: bool, pause_seconds: float) -> Trial:
     """Claim a trial of the study, with `wait` once there is one. Raises NothingToClaim."""
-    name = claimant() if worker is None else worker
+    name = rest.claimant(os.getpid()) if worker is None else worker
     while True:
         claimed_at = time.monotonic()
         found = client.claim(study, name)
@@ -254,13 +251,6 @@ def claimed(client: rest.Client, study: str, worker: str | None, *, wait: bool, 
         if found.final or not wait:
             raise NothingToClaim(found)
         time.sleep(pause_seconds)
-
-
-def claimant() -> str:
-    """The name of this process as a claimant: host and process id."""
-    with contextlib.suppress(OSError):
-        return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()[:80]}-{os.getpid()}").lstrip("._-") or "claimant"
-    return f"process-{os.getpid()}"
 
 
 def _json(metrics: Mapping[str, SupportsFloat]) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Models of a run's configuration and of its data, which each task extends. Imports no torch."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -283,7 +284,16 @@ def resolve_paths(document: object, base: Path) -> object:
         config = RunConfig.of_task(str(document.get("task", FIRST_TASK)))
     except ValueError:  # the task is not installed; the parser reports it
         config = RunConfig.of_task(FIRST_TASK)
-    return config.resolved(document, lambda text: str(base / _expanded(text)))
+    return config.resolved(document, lambda text: _normal(base / _expanded(text)))
+
+
+def _normal(path: Path) -> str:
+    """The path without `..`, where that names the same place: a link may lead elsewhere."""
+    normal = os.path.normpath(path)
+    try:
+        return normal if os.path.realpath(normal) == os.path.realpath(path) else str(path)
+    except (OSError, ValueError):
+        return str(path)
 
 
 def _expanded(text: str) -> Path:
@@ -330,7 +340,7 @@ class ListingFacts(Frozen):
             found.append(f"Columns that are not used: {', '.join(self.unused_columns)}.")
         for one in self.left_out:
             more = ", …" if one.count > len(one.examples) else ""
-            found.append(f"Left out: {one.count:,} of the files: {one.reason} ({', '.join(one.examples)}{more}).")
+            found.append(f"Left out: {one.count:,}, {one.reason} ({', '.join(one.examples)}{more}).")
         return tuple(found)
 
 

@@ -152,7 +152,29 @@ def convert(model: ExportedModel, folder: Path, kind: Kind, labelled: Labelled |
 
 
 def write(model: ExportedModel, graph: Graph, file: Path) -> None:
-    """Write the model as ONNX, with dynamic axes and without inputs that it does not use."""
+    """Write the model as ONNX, with dynamic axes and without inputs that it does not use.
+
+    Raises UnfitModel if torch cannot export the network, and OSError.
+    """
+    try:
+        _export(model, graph, file)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # the exporter raises many types for operations that it cannot translate
+        raise UnfitModel(
+            f"torch {torch.__version__} cannot export a model of type {graph.network} as ONNX ({_line(error)}); "
+            "use `thaw predict` in place of a file, or train a model of another type"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    """The first line of the innermost cause. The exporter's own message is a long text with colours."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _export(model: ExportedModel, graph: Graph, file: Path) -> None:
     example = graph.random_inputs((7, 11, 5), torch.Generator().manual_seed(0))
     names = ["outputs", "probabilities" if model.task.probability_names(model.info) else "value"]
     with quiet():
@@ -194,8 +216,9 @@ def largest_difference(model: ExportedModel, graph: Graph, file: Path) -> float:
     largest = math.nan if any(math.isnan(one) for one in found) else max(found)
     if not largest <= TOLERANCE:
         raise UnfitModel(
-            f"the ONNX file computes other outputs than the model: they differ by up to {largest:.3g}, more than {TOLERANCE:g} of the "
-            "largest output; the file was deleted. Please report the model's type, the configuration and the version of torch"
+            f"the ONNX file computes other outputs than the model, of type {graph.network}: they differ by up to {largest:.3g}, more than "
+            f"{TOLERANCE:g} of the largest output; the file was deleted. Use `thaw predict` in place of a file, and please report this "
+            f"message with the configuration; torch is {torch.__version__}"
         )
     return largest
 

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
@@ -188,13 +188,16 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=config.precision in ("bfloat16", "float16"))
 
 
-def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
-    """The facts besides the config on which results depend. Versions of packages are keyed by their distribution names."""
+def environment(device: torch.device, config: TrainConfig, packages: Sequence[str] = ()) -> dict[str, str]:
+    """The facts besides the config on which results depend. Versions of packages are keyed by their distribution names.
+
+    `packages` are those of the config's task besides PACKAGES.
+    """
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        **_versions(),
+        **_versions((*PACKAGES, *packages)),
         **_libraries(device),
         "device": _name(device),
         "threads": str(torch.get_num_threads()),
@@ -213,11 +216,11 @@ def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
-@lru_cache(maxsize=1)
-def _versions() -> Mapping[str, str]:
-    """The versions of those PACKAGES that are installed; Thawline itself may run from its source tree."""
+@lru_cache(maxsize=16)
+def _versions(names: tuple[str, ...]) -> Mapping[str, str]:
+    """The versions of those packages that are installed; Thawline itself may run from its source tree."""
     found = dict[str, str]()
-    for name in PACKAGES:
+    for name in names:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -22,13 +22,14 @@ from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.configuration import TrainConfig, narrowing
 from trainer.data.examples import BadData
+from trainer.features import Inputs
 from trainer.graphs import GraphMode
 from trainer.heads import HeadEnsemble, fits
-from trainer.learners import Member, ModelLearner
-from trainer.loop import Build, Events, TrainingEvent, TrainingLoop
+from trainer.learners import Learner, Member, ModelLearner
+from trainer.loop import Events, TrainingEvent, TrainingLoop
 from trainer.models import Infeasible, UnfitModel
 from trainer.pipes import HostMessage, MessageWriter, Orders, UnreadableOrder, ignore_signals_and_exit_with_supervisor, private_output
-from trainer.preparation import Expected, inspect, unfit
+from trainer.preparation import Expected, PreparedRun, inspect, unfit
 from trainer.protocol import (
     BatchedRuns,
     BatchProgress,
@@ -309,11 +310,14 @@ class Host:
     def _train(self, runs: Sequence[Run]) -> Exception | None:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
-        learner = HeadEnsemble if len(runs) > 1 or fits(members[0].config) else ModelLearner
-        build: Build = partial(learner.build, graphs=self._options.step_graphs)
         shown = self._options.report_examples
-        loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch, shown=shown)
+        loop = TrainingLoop(members, self._learner, device=self._device, cache=self._cache, stopwatch=stopwatch, shown=shown)
         return RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
+
+    def _learner(self, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch) -> tuple[Learner, Inputs]:
+        """The learner of prepared runs, and its inputs: one for heads if there are several runs, or if the run trains only a head."""
+        learner = HeadEnsemble if len(members) > 1 or fits(members[0].config, run.info) else ModelLearner
+        return learner.build(run, members, cache, stopwatch, graphs=self._options.step_graphs)
 
     def _member(self, run: Run) -> Member:
         folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None

@@ -56,7 +56,7 @@ from trainer.protocol import (
 from trainer.scoring import evaluate, require_test_examples, score
 from trainer.stopwatch import DeviceQueue, QueueEvent, Stopwatch, queue_of
 from trainer.tasks.base import Measurement
-from trainer.tasks.capabilities import HeadsTogether
+from trainer.tasks.capabilities import HeadsTogether, NamesPackages
 from trainer.tasks.registry import spec_of
 
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # the fields that determine the batches; equal for all members
@@ -204,6 +204,8 @@ class TrainingLoop:
             return
         self._members = [replace(member, config=self._resolved(member.config, run)) for member in self._members]
         learner, inputs = self._build(run, self._members, self._cache, stopwatch)
+        task = spec_of(run.config.task)
+        packages = task.packages if isinstance(task, NamesPackages) else ()
         before, reuse = self._reuse, inputs.reuse
         if before is not None:
             reuse = reuse.model_copy(update={"pixels": before.pixels})
@@ -214,7 +216,7 @@ class TrainingLoop:
                 facts=run.info,
                 parameters=sum(parameter.numel() for parameter in run.model.parameters()),
                 trainable=sum(parameter.numel() for parameter in run.model.trainable_parameters()),
-                environment={**devices.environment(device, self._members[number].config), **learner.facts},
+                environment={**devices.environment(device, self._members[number].config, packages), **learner.facts},
                 reuse=reuse,
             )
         if self._is_over:

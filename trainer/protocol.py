@@ -245,6 +245,7 @@ class Run(Frozen):
         "them. None: chosen by the planner, as always for BatchedRuns",
     )
     device_share: float | None = Field(default=None, gt=0, le=1, description=SHARE)
+    reported: int = Field(default=0, ge=0, description="of a script: the last step that the store has from earlier attempts")
 
 
 class BatchedRuns(Frozen):

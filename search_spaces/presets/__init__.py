@@ -15,6 +15,7 @@ class Preset(FrozenModel):
     """A search space with values for what it leaves fixed. `search_space` is as written: a study may still change it."""
 
     name: str
+    task: str = Field(description="the task whose studies can select it")
     summary: str
     cost: str
     expect: str
@@ -44,7 +45,7 @@ def names(task: str | None = None) -> tuple[str, ...]:
 @cache
 def load(name: str) -> Preset:
     """The preset of that name. Raises KeyError when none ships."""
-    text = next((texts[name] for texts in _texts().values() if name in texts), None)
-    if text is None:
+    task = next((task for task, texts in _texts().items() if name in texts), None)
+    if task is None:
         raise KeyError(name)
-    return Preset.model_validate({"name": name, **from_yaml(text)})
+    return Preset.model_validate({"name": name, "task": task, **from_yaml(_texts()[task][name])})

@@ -10,6 +10,7 @@ import typer
 
 from service.cli.arguments import AsJson, StudyName, WorkerId, settings_of
 from service.cli.study_commands import study
+from service.cli.trial_commands import trial
 
 if TYPE_CHECKING:
     from service.cli.processes import WorkerOptions
@@ -20,6 +21,7 @@ data = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 models = typer.Typer(help="Look at pretrained models.", no_args_is_help=True)
 db = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(study, name="study")
+app.add_typer(trial, name="trial")
 app.add_typer(workers, name="workers")
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")
@@ -92,12 +94,16 @@ def serve(  # noqa: PLR0913  (the options of the command)
             metavar="URL", help="Send events to this URL, or to Slack: slack:URL; repeatable [THAW_WEBHOOKS]. See docs/monitoring.md."
         ),
     ] = None,
+    mlflow_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Write the trials as runs to this MLflow server [THAW_MLFLOW_URI]. Needs the extra mlflow."),
+    ] = None,
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers that use the same database."""
     from service.cli.processes import LocalOptions, run_server
 
-    settings = settings_of(context, webhooks=webhook)
+    settings = settings_of(context, webhooks=webhook, mlflow_uri=mlflow_uri)
     run_server(settings, host, port, LocalOptions(workers, _worker_options(slots, slots_per_gpu, gpus)), parent)
 
 

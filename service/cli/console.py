@@ -44,7 +44,9 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: "BaseModel | Mapping[str, Any]", *, line: bool = False) -> None:
     """Print a JSON document, with the fields of the REST interface, or a line of several. It is ASCII, so a terminal interprets nothing."""
-    document = value if isinstance(value, Mapping) else json.loads(value.model_dump_json())  # null for a number that is not finite
+    from search_spaces.documents import finite
+
+    document = finite(value) if isinstance(value, Mapping) else json.loads(value.model_dump_json())  # null for a number that is not finite
     sys.stdout.write(json.dumps(document, indent=None if line else 2) + "\n")
     if line:
         sys.stdout.flush()
@@ -106,6 +108,9 @@ def speed(trial: "TrialView", example: str) -> str:
 
 
 FAILED, FAULTY, NO_SERVER = 1, 2, 3
+NOTHING_TO_CLAIM, STOP, LEASE_LOST = 4, 5, 6  # of `thaw trial`
+CLAIM_CODES = {"lease-lost": LEASE_LOST, "claim-not-found": LEASE_LOST, "trial-cancelled": STOP, "trial-closed": STOP}
+"""Exit codes by the kind of a problem."""
 UNWRITTEN = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 )  # of standard output: files have their names in errors
@@ -113,7 +118,7 @@ UNWRITTEN = frozenset(
 
 @dataclass
 class FaultyFile(Exception):
-    """A file is invalid. `faults` has a JSON pointer and a message for each error."""
+    """A file is invalid. `faults` has a JSON pointer and a message for each error; the pointer is empty for the file as a whole."""
 
     file: Path
     faults: tuple[tuple[str, str], ...]
@@ -126,22 +131,25 @@ class Failure(Exception):
 def explain(error: Exception) -> int:
     """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown type."""
     from service.client import Refused, Unreachable
-    from service.domain.errors import InvalidInput, ThawlineError
+    from service.domain.errors import InvalidInput, LeaseLost, ThawlineError
     from trainer.data.examples import shown
 
     match error:
         case FaultyFile():
-            _print_lines(f"{shown(str(error.file))}: {pointer}  {message}" for pointer, message in error.faults)
+            _print_lines(f"{shown(str(error.file))}: {f'{pointer}  ' if pointer else ''}{message}" for pointer, message in error.faults)
             return FAULTY
         case InvalidInput():
             _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)
             return FAULTY
         case Refused():
             _print_lines([error.detail, *(f"{fault.pointer}  {fault.message}" for fault in error.faults)])
-            return FAILED
+            return CLAIM_CODES.get(error.kind, FAILED)
         case Unreachable():
             _print_lines([str(error), "Start a server with `thaw serve`, or set the address of one with --server or THAW_SERVER."])
             return NO_SERVER
+        case LeaseLost():
+            _print_lines([str(error)])
+            return LEASE_LOST
         case ThawlineError() | Failure():
             _print_lines([str(error)])
             return FAILED
@@ -180,15 +188,16 @@ def configure_logging(settings: "Settings", name: str, stream: TextIO | None = N
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(name, secrets_of(settings), sentences=stream.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for verbose in ("alembic", "uvicorn"):
+    for verbose in ("alembic", "uvicorn", "httpx2"):  # httpx2 logs the URL of each request, and that of a webhook may be a secret
         logging.getLogger(verbose).setLevel(logging.WARNING)
 
 
 def secrets_of(settings: "Settings") -> tuple[str, ...]:
-    """The token and the database password, raw and URL-decoded, longest first."""
+    """The token, the passwords of database and MLflow, raw and URL-decoded, the secret and the URLs of webhooks, longest first."""
     url = settings.database_url
-    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
-    known = {settings.token or "", *written, *map(unquote, written), *map(unquote_plus, written)}
+    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url), *PASSWORD.findall(settings.mlflow_uri or "")]
+    webhooks = (settings.webhook_secret or "", *(one.removeprefix("slack:") for one in settings.webhooks))
+    known = {settings.token or "", *webhooks, *written, *map(unquote, written), *map(unquote_plus, written)}
     # The longest first: masking a secret that is part of another one would leave the rest of the longer one readable.
     return tuple(sorted(filter(None, known), key=len, reverse=True))
 

@@ -15,11 +15,14 @@ from service.cli.files import read_document
 from service.cli.processes import has_torch
 from service.domain.errors import InvalidInput
 from service.domain.fault_messages import faults_of, unknown_task
+from service.domain.parsing import examine, without_replace
+from service.domain.spec import TrainingStudy
 from service.inspection import count_faults, sizes
 from service.settings import Settings
 from trainer.configuration import FIRST_TASK, DataConfig, ListingFacts, ModelConfig, Part, TrainConfig, counted, resolve_paths
 from trainer.data.examples import Look, UnfitData
 from trainer.data.measures import Splitting, Spread
+from trainer.data.targets import LABELS_OF_EXAMPLE
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import InspectedData, InspectsData
 from trainer.tasks.registry import spec_of, specs
@@ -37,10 +40,13 @@ def inspect_data(settings: Settings, file: Path | None, task: str | None, fields
         raise InvalidInput([unknown_task(("task",))])
     data, model = _sections(document, file)
     faults, counts, found = _listed(name, data)
+    others, size = ([], None) if file is None else _other_sections(document)
     splitting = None
     if not faults and not quick and has_torch():
-        splitting, fault = _split(settings, name, data, model)
+        model = None if any(fault.path[:1] == ("model",) for fault in others) else model
+        splitting, fault = _split(settings, name, data, model, size)
         faults += [] if fault is None else [fault]
+    faults += [fault for fault in others if fault.pointer not in {one.pointer for one in faults}]
     if as_json:
         answer = _as_json(name, data, counts, found, splitting, faults)
         print_json(answer)
@@ -104,6 +110,16 @@ def _sections(document: Mapping[str, Any], file: Path | None) -> tuple[DataConfi
         return data, None
 
 
+def _other_sections(document: Mapping[str, Any]) -> tuple[list[Fault], int | None]:
+    """The faults of the sections beside the data, of which any may be missing, and the largest value of the task's `size`."""
+    found = examine(without_replace(document)[0])
+    faults = [fault for fault in found.faults if fault.path[:1] != ("data",) and (fault.code, len(fault.path)) != ("missing", 1)]
+    size = spec_of(str(document["task"])).size
+    if size is None or size in found.stand_ins or not isinstance(found.spec, TrainingStudy):
+        return faults, None
+    return faults, max(int(value) for _, value in found.spec.extremes(size))
+
+
 def _listed(task: str, data: DataConfig) -> tuple[list[Fault], Counted | None, InspectedData | None]:
     """The faults that a server would find, the counts by stratum, and what the task finds beside them."""
     spec = spec_of(task)
@@ -115,12 +131,15 @@ def _listed(task: str, data: DataConfig) -> tuple[list[Fault], Counted | None, I
     return list(count_faults(task, data, counts)), counts, found
 
 
-def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig | None) -> tuple[Splitting | None, Fault | None]:
+def _split(
+    settings: Settings, task: str, data: DataConfig, model: ModelConfig | None, size: int | None
+) -> tuple[Splitting | None, Fault | None]:
     """The split that a run would compute, or its fault, computed by a process with torch."""
     request = {
         "task": task,
         "data": data.model_dump(mode="json"),
         "model": None if model is None else model.model_dump(mode="json"),
+        "size": size,
         "cache": str(settings.home / "cache"),
         "cache_bytes": settings.cache_bytes,
     }
@@ -130,7 +149,7 @@ def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig |
         raise Failure(f"The data cannot be split: {' '.join(command)} ended with {done.returncode}.")
     answer = json.loads(done.stdout.splitlines()[-1])
     if "fault" in answer:
-        return None, Fault(("data",), "bad_data", answer["fault"])
+        return None, Fault(tuple(answer["place"]), answer["code"], answer["fault"])
     return Splitting.model_validate(answer), None
 
 
@@ -152,6 +171,7 @@ def _as_json(
         "fingerprint": None if splitting is None else splitting.fingerprint,
         "split": None if splitting is None else splitting.split,
         "unreadable": None if splitting is None else {"count": splitting.unreadable_count, "examples": list(splitting.unreadable)},
+        "notes": [] if splitting is None else list(splitting.notes),
         "listing": None if listing is None else listing.model_dump(mode="json"),
         "faults": [{"pointer": fault.pointer, "code": fault.code, "message": fault.message} for fault in faults],
     }
@@ -190,7 +210,7 @@ def _print(task: str, data: DataConfig, counts: Counted, found: InspectedData | 
     out, example = console(), spec_of(task).example
     total = sum(own.total() for own in counts.counts.values())
     origin = f"the data's own split has {', '.join(counts.given)}" if counts.given else "the split is drawn"
-    out.print(f"{data.path}: {counted(total, example)} for {task}; {origin}")
+    out.print(f"{', '.join(data.paths)}: {counted(total, example)} for {task}; {origin}")
     parts = _parts(data, counts, splitting)
     out.print(table(("part", f"{example}s"), [(part, f"{count:,}") for part, count in parts.items()]))
     labels: Mapping[str, Mapping[Part | None, int]] = counts.counts if found is None else found.labels
@@ -204,6 +224,8 @@ def _print(task: str, data: DataConfig, counts: Counted, found: InspectedData | 
         rows = [(name, *(f"{value:,.6g}" for value in (one.least, one.median, one.p95, one.most))) for name, one in measures]
         out.print("")
         out.print(table(("", "least", "median", "95 %", "most"), rows))
+    if found is not None and (empty := [*found.measures.get(LABELS_OF_EXAMPLE, ())].count(0)):
+        out.print(f"{counted(empty, f'{example} has', f'{example}s have')} no label.")
     for sentence in _sentences(_listing(found, splitting), splitting, example):
         out.print(sentence)
 
@@ -219,5 +241,6 @@ def _sentences(listing: ListingFacts | None, splitting: Splitting | None, exampl
         if splitting.unreadable_count:
             files = counted(splitting.unreadable_count, "file that cannot be read is", "files that cannot be read are")
             yield f"{files} left out: {'; '.join(splitting.unreadable)}"
+        yield from splitting.notes
     if listing is not None:
         yield from listing.sentences()

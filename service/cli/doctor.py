@@ -32,7 +32,7 @@ SERVER_SECONDS = 5.0  # in which the server must answer
 PACKAGES = ("optuna", "sqlalchemy", "fastapi", "torchvision", "transformers", "peft", "onnxruntime")
 VERSION_SECONDS = 10.0  # of the driver; the search for devices has waited for it already
 REACHABLE = "is reachable"
-SECRET = ("token", "webhooks", "webhook_secret")  # settings whose value is not printed
+SECRET = ("token", "webhooks", "webhook_secret", "mlflow_uri")  # settings whose value is not printed
 
 
 @dataclass(frozen=True, slots=True)

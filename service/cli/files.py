@@ -3,10 +3,13 @@
 import contextlib
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -20,18 +23,18 @@ from service.settings import Settings
 from trainer.configuration import counted, resolve_paths
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write the file atomically, with fsync. Raises Failure if that is not possible."""
-    write_pieces(file, [text.encode()])
+def write_whole(file: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write the file atomically, with fsync and the mode, less the umask. Raises Failure if that is not possible."""
+    write_pieces(file, [text.encode()], mode=mode)
 
 
-def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
+def write_pieces(file: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
     """As `write_whole`, in pieces. An error of the iterator leaves the file as it was."""
     if file.exists() and not file.is_file():  # renaming a file to the name of a device or pipe would remove that
         raise Failure(f"{file} cannot be written: it is not a regular file")
     partial = beside(file)
     try:
-        with partial.open("xb") as opened:
+        with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as opened:
             opened.writelines(pieces)
             opened.flush()
             os.fsync(opened.fileno())
@@ -98,25 +101,30 @@ def faults_of(file: Path) -> Iterator[None]:
 
 SQLITE = b"SQLite format 3\0"
 SPEC = "#/line 1/spec"
-Form = Literal["jsonl", "csv", "optuna"]
+Form = Literal["jsonl", "csv", "optuna", "tensorboard", "wandb"]
+TO_STANDARD_OUTPUT = ("jsonl", "csv")
+FOLDERS = ("tensorboard", "wandb")  # each with the library of that name
 
 
 def export_study(settings: Settings, name: str, form: Form, output: Path | None) -> None:
-    """Write the study atomically to a file, or as JSON lines or CSV to standard output. Raises Failure."""
-    if form == "optuna" and output is None:
-        raise Failure("An Optuna database cannot be written to standard output; name a file with -o FILE.")
-    if form == "optuna" and output is not None and output.exists():
-        raise Failure(f"{output} exists already; choose another file.")
+    """Write the study atomically to a file or folder, or as JSON lines or CSV to standard output. Raises Failure."""
+    what, place = ("An Optuna database", "file") if form == "optuna" else ("A folder", "folder")
+    if form not in TO_STANDARD_OUTPUT and output is None:
+        raise Failure(f"{what} cannot be written to standard output; name a {place} with -o {place.upper()}.")
+    if form not in TO_STANDARD_OUTPUT and output is not None and output.exists():
+        raise Failure(f"{output} exists already; choose another {place}.")
+    if form in FOLDERS and find_spec(form) is None:
+        raise Failure(f"--format {form} needs the package {form}: pip install 'thawline[{form}]'")
     with _downloaded(settings, name) as file:
-        if form == "optuna" and output is not None:
-            _to_optuna(file, output)
-            return
-        pieces = _lines(file) if form == "jsonl" else _table(file)
-        if output is not None:
-            write_pieces(output, pieces)
-        else:
+        if output is None:
             with os.fdopen(os.dup(1), "wb") as out:
-                out.writelines(pieces)
+                out.writelines(_lines(file) if form == "jsonl" else _table(file))
+        elif form in FOLDERS:
+            _to_runs(file, form, output)
+        elif form == "optuna":
+            _to_optuna(file, output)
+        else:
+            write_pieces(output, _lines(file) if form == "jsonl" else _table(file))
 
 
 @contextlib.contextmanager
@@ -173,6 +181,22 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
     if left_out:
         trials = counted(left_out, "trial of the confirmation was", "trials of the confirmation were")
         console().print(f"{trials} left out: Optuna would not distinguish them from trials of the search.")
+
+
+def _to_runs(file: BinaryIO, form: Form, output: Path) -> None:
+    """Write a folder of runs, under another name until it is complete. Raises Failure."""
+    from service.outputs.runs import trials_in
+
+    writer = import_module(f"service.outputs.{form}_runs")
+    partial = beside(output)
+    try:
+        partial.mkdir()
+        writer.write_runs(partial, trials_in(file))
+        partial.rename(output)
+    except OSError as error:
+        raise Failure(f"{output} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def import_study(  # noqa: PLR0913

@@ -14,7 +14,7 @@ def inspect_model(folder: Path, as_json: bool) -> None:
     except UnfitFolder as error:
         if as_json:
             print_json({"faults": [{"code": error.code, "message": str(error)}]})
-        raise FaultyFile(folder, ((error.code, str(error)),)) from None
+        raise FaultyFile(folder, (("", str(error)),)) from None
     if as_json:
         print_json(document(info, sha256))
         return

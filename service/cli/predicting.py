@@ -129,7 +129,7 @@ def _print_report(folder: Path, exported: Exported, report: Mapping[str, Any]) -
     if report["changed"] is not None:
         none = f"; of new {task.example}s at most {100 * (1 - 0.05 ** (1 / report['examples'])):.2g} % would (95 %)"
         out.print(f"{report['changed']:,} of {counted(report['examples'], 'prediction')} differ{'' if report['changed'] else none}.")
-    out.print(f"Times are those of {report['threads']} threads.")
+    out.print(f"Times are those of {counted(report['threads'], 'thread')}.")
     if report["unused"]:
         out.print(f"{counted(report['unused']['count'], 'row')} cannot be used: {report['unused']['examples']}")
 
@@ -192,7 +192,7 @@ def _refusal(file: Path, fault: str, field: Sequence[str]) -> FaultyFile | Failu
         return Failure(fault)
     name = ".".join(field[1:])
     hint = f" (here as --data {name}=VALUE)" if name not in ("", "path") else ""
-    return FaultyFile(file, (("#", f"{fault}{hint}"),))
+    return FaultyFile(file, (("", f"{fault}{hint}"),))
 
 
 class _Table:

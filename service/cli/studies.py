@@ -1,5 +1,6 @@
 """Commands for studies and workers, which call the REST interface."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from service.cli.console import assignments, console, duration, number, print_js
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.watching import confirmed, print_events, remark, watch
 from service.client import Client
+from service.domain.export import read_export
 from service.domain.pruning import SimulatedPruner
 from service.domain.states import StudyState, TrialState
 from service.rest_models import (
@@ -27,6 +29,9 @@ from service.rest_models import (
 )  # fmt: skip
 from service.settings import Settings
 from trainer.configuration import counted
+from trainer.tasks.script.config import ScriptConfig, UnfitFiles, info_of
+
+OF_SCRIPT = re.compile(r"""^[ \t]*"?task"?: "?script"?,?$""", re.MULTILINE)
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False, *, as_json: bool = False) -> None:
@@ -111,7 +116,7 @@ def _notes(study: StudyView) -> Iterator[str]:
         for group in listing.left_out:
             more = ", …" if group.count > len(group.examples) else ""
             examples = f" ({', '.join(group.examples)}{more})" if group.examples else ""
-            yield f"note: {counted(group.count, 'file')} left out: {group.reason}{examples}"
+            yield f"note: {group.count:,} left out: {group.reason}{examples}"
     yield from (f"note: {sentence}" for sentence in study.notes)
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"
@@ -184,13 +189,32 @@ def delete_study(settings: Settings, name: str, *, as_json: bool) -> None:
 
 
 def export_best(settings: Settings, name: str, form: ExportFormat, output: Path | None) -> None:
-    """Write the recommended configuration, its model card or its requirements to standard output, or atomically to a file."""
+    """Write the recommended configuration, its model card or its requirements to standard output, or atomically to a file.
+
+    Warns on standard error if files of a script, where they are here, are not those of the study's trials any more.
+    """
     with Client(settings.server, settings.token) as client:
         text = client.best(name, form)
+    if form in ("yaml", "json") and (changed := _changed_files(text)):
+        console(stderr=True).print(f"warning: {changed}, so that `thaw train` refuses the configuration; restore them", markup=False)
     if output is None:
         console().out(text, end="", highlight=False)
     else:
         write_whole(output, text)
+
+
+def _changed_files(text: str) -> str | None:
+    """How the files of an exported script differ from those of the study's trials; None also where they are not on this machine."""
+    if not OF_SCRIPT.search(text):  # others may have manifests of many thousand lines
+        return None
+    exported = read_export(text)
+    if not isinstance(exported.config, ScriptConfig) or not Path(exported.config.workdir).is_dir():
+        return None
+    try:
+        changed = exported.facts.differences_from(info_of(exported.config))
+    except (UnfitFiles, OSError) as error:
+        return str(error)
+    return f"{changed[0]} in {exported.config.workdir} are not those of the study's trials" if changed else None
 
 
 def _counted(study: ListedStudyView) -> tuple[str, str]:

@@ -167,12 +167,17 @@ def export(
     context: typer.Context,
     name: StudyName,
     form: Annotated[
-        Literal["jsonl", "csv", "optuna"],
-        typer.Option("--format", help="csv: a table of the trials; optuna: an SQLite database."),
+        Literal["jsonl", "csv", "optuna", "tensorboard", "wandb"],
+        typer.Option(
+            "--format",
+            help="csv: a table of the trials; optuna: an SQLite database; tensorboard, wandb: a folder of event files or offline runs.",
+        ),
     ] = "jsonl",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File or folder to write; default: standard output, for jsonl and csv.")
+    ] = None,
 ) -> None:
-    """Export a study as JSON lines, as CSV, or as an SQLite database of Optuna."""
+    """Export a study as JSON lines, as CSV, or for Optuna, TensorBoard or W&B."""
     from service.cli.files import export_study
 
     export_study(settings_of(context), name, form, output)

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from search_spaces.documents import finite
 from service.cli.console import Failure, FaultyFile, console, print_json
 from service.cli.files import read_text, write_whole
 from service.cli.processes import require_torch
@@ -185,6 +186,7 @@ class Bars:
 
 
 CARD, MODEL, OUTPUT = "MODEL_CARD.md", "model.safetensors", "output"
+CONVERTED = ("model.onnx", "model.int8.onnx")  # what `thaw convert` writes beside a model
 
 
 def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) -> None:
@@ -198,21 +200,42 @@ def train_exported(settings: Settings, file: Path, out: Path, *, as_json: bool) 
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Failure(f"{out} cannot be created: {error.strerror}") from None
+    if not (trains := isinstance(exported.config, TrainConfig)):
+        _prepare_output(out)
+    elif (out / MODEL).exists():
+        sys.stderr.write(f"{out} has a model already, which is replaced.\n")
     finished, model = run(settings, exported, console(stderr=as_json), out)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # of a script; the next run starts anew, one after an interruption resumes
-    trains = isinstance(exported.config, TrainConfig)
+    if not trains:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)  # the next run starts anew, one after an interruption resumes
     if trains and model is None:
         raise Failure("The trainer ended without a model.")
+    for converted in (out / name for name in CONVERTED if trains and (out / name).exists()):
+        converted.unlink()
+        sys.stderr.write(f"{converted} was made from the replaced model and is removed; run `thaw convert` again.\n")
     write_whole(out / "config.yaml", exported.to_yaml())
     made = {"files": _digests(out / OUTPUT)} if model is None else {"model": {"file": Path(model.path).name, "sha256": model.sha256}}
     result = _result(exported, finished, made)
-    write_whole(out / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(out / "result.json", json.dumps(finite(result), indent=2) + "\n")
     if trains:
         write_whole(out / CARD, card(exported, finished))
     if as_json:
         print_json(result)
     else:
         _report(exported, finished, out)
+
+
+def _prepare_output(out: Path) -> None:
+    """Remove what an interrupted run of a script has written besides its checkpoints, as each attempt at a trial has a new folder.
+
+    Raises Failure for folders with other content: old metrics would be read as those of this run, and checkpoints are removed after it.
+    """
+    checkpoints, output = out / CHECKPOINTS, out / OUTPUT
+    if any(path.stem != OUTPUT for path in checkpoints.glob("*")):
+        raise Failure(f"{checkpoints} has other files, and is removed after the run of a script; choose another folder: --out.")
+    if (checkpoints / OUTPUT).is_dir():
+        shutil.rmtree(output, ignore_errors=True)
+    elif any(output.glob("*")):
+        raise Failure(f"{output} has files of another run; remove it, or choose another folder: --out.")
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -142,9 +142,18 @@ def _show_live(out: Console, watched: Watched) -> None:
 
 
 def _print_ends(out: Console, watched: Watched) -> None:
+    waiting = _print_waiting(out, watched, None)
     printed = _print_ended(out, watched, watched.trials.values(), set())
     for changed in _changes(watched):
+        waiting = _print_waiting(out, watched, waiting)
         printed |= _print_ended(out, watched, changed, printed)
+
+
+def _print_waiting(out: Console, watched: Watched, printed: str | None) -> str | None:
+    """Print why no trial runs, unless `printed` is the same sentence; return the sentence."""
+    if watched.study.waiting is not None and watched.study.waiting != printed:
+        out.print(watched.study.waiting)
+    return watched.study.waiting
 
 
 def _print_ended(out: Console, watched: Watched, trials: Iterable[TrialView], printed: set[int]) -> set[int]:
@@ -157,11 +166,10 @@ def _print_ended(out: Console, watched: Watched, trials: Iterable[TrialView], pr
 
 
 def _changes(watched: Watched) -> Iterator[list[TrialView]]:
-    """Yield the changed trials until the study has ended and all changes are read."""
+    """Yield the changed trials, at least once a second, until the study has ended and all changes are read. The study may change alone."""
     while True:
         ended = watched.ended  # read before `refresh`, so that the changes of the last event are yielded
-        if changed := watched.refresh(timeout=1.0):
-            yield changed
+        yield watched.refresh(timeout=1.0)
         if ended:
             return
 
@@ -172,7 +180,8 @@ def _view(watched: Watched) -> RenderableType:
     left = f", {time_left(study)}" if time_left(study) else ""
     head = f"{study.name}: {study.state}{left}" + ("" if watched.connected else " (server unreachable; retrying)")
     trials = _trials(study, watched.trials.values())
-    return Group(plain_text(head, style="bold"), _progress(study, counts), plain_text(_best(study)), trials)
+    waiting = [plain_text(study.waiting)] if study.waiting else []
+    return Group(plain_text(head, style="bold"), *waiting, _progress(study, counts), plain_text(_best(study)), trials)
 
 
 def _progress(study: ListedStudyView, counts: str) -> RenderableType:

@@ -9,6 +9,7 @@ from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
 from service.domain.spec import StudySpec, TrainingStudy
 from trainer.configuration import DatasetInfo
+from trainer.tasks.base import ModelInfo
 from trainer.tasks.capabilities import HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
 
@@ -29,39 +30,43 @@ def learns(sampler: Sampler) -> bool:
             return True
 
 
-def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> SharedKey | None:
+def shared_key(spec: StudySpec, info: DatasetInfo | None, params: Params, round: int | None = None) -> SharedKey | None:
     """The key that is equal for trials of the study whose heads may be trained together; None for a trial that trains alone.
 
-    `round` is the confirmation round. Trials of one round share their seeds, so they also share the order of the examples; the key
-    holds `order_seed`, which separates them from the trials of other rounds and of the search.
+    The info is that of the check, which describes a model that the server cannot read. `round` is the confirmation round. Trials of one
+    round share their seeds, so they also share the order of the examples; the key holds `order_seed`, which separates them from the
+    trials of other rounds and of the search.
     """
     if spec.limits.lanes == 1 or not isinstance(spec, TrainingStudy) or not isinstance(spec_of(spec.task), HeadsTogether):
         return None
     values: dict[str, Any] = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
-    if not _heads_can_train_together(spec, values):
+    if (model := _with_heads_together(spec, info, values)) is None:
         return None
     if round is not None:
         values |= spec.seeds_of(round)
-    if spec.frozen_stages(values) != _stages_of(spec.task, spec.model.name):
+    if methods_of(spec_of(spec.task)).frozen_stages(model, values) != model.stages:
         return None
     return tuple(values[name] for name in _capability(spec.task).shared)
 
 
-def may_share(spec: TrainingStudy) -> bool:
+def may_share(spec: TrainingStudy, info: DatasetInfo | None) -> bool:
     """Whether the search space contains trials that have a shared key."""
-    if spec.limits.lanes == 1 or not _heads_can_train_together(spec, spec.fixed):
+    if spec.limits.lanes == 1 or (model := _with_heads_together(spec, info, spec.fixed)) is None:
         return False
-    stages = _stages_of(spec.task, spec.model.name)
-    return any(value == stages for _, value in spec.extremes("frozen_layers"))
+    return any(value == model.stages for _, value in spec.extremes("frozen_layers"))
 
 
 def lane_budget(spec: TrainingStudy, info: DatasetInfo, memory: int, created: int) -> int:
-    """The most trials that a worker trains together, at least one, with `memory` bytes for their heads and the optimizer's state.
+    """The most trials of a study for which `may_share` holds that a worker trains together, at least one.
+
+    There are `memory` bytes for their heads and the optimizer's state.
 
     `created` is the number of trials suggested so far. An adaptive sampler draws its startup trials independently of results, so all
     remaining startup trials may be trained together.
     """
-    fitting = max(1, memory // (BYTES_A_PARAMETER * (_capability(spec.task).head_parameters(spec.model.name, info) or 1)))
+    if (model := spec.described(info)) is None:
+        return 1
+    fitting = max(1, memory // (BYTES_A_PARAMETER * (_capability(spec.task).head_parameters(model, info) or 1)))
     if spec.limits.lanes is not None:
         return min(fitting, spec.limits.lanes)
     return min(fitting, MOST_LANES, _independent_suggestions(spec, created))
@@ -89,9 +94,12 @@ def _startup(sampler: Sampler) -> int:
             return 0
 
 
-def _heads_can_train_together(spec: TrainingStudy, values: Mapping[str, Any]) -> bool:
-    found = spec_of(spec.task)
-    return spec.model.pretrained and isinstance(found, HeadsTogether) and found.trains_together(spec.model.name, values)
+def _with_heads_together(spec: TrainingStudy, info: DatasetInfo | None, values: Mapping[str, Any]) -> ModelInfo | None:
+    """The study's model if its heads can be trained together with these values, else None."""
+    if not spec.model.pretrained or not isinstance(found := spec_of(spec.task), HeadsTogether):
+        return None
+    model = spec.described(info)
+    return model if model is not None and found.trains_together(model, values) else None
 
 
 def _capability(task: str) -> HeadsTogether:
@@ -99,10 +107,6 @@ def _capability(task: str) -> HeadsTogether:
     if not isinstance(found := spec_of(task), HeadsTogether):
         raise TypeError(f"the heads of {task} do not train together")
     return found
-
-
-def _stages_of(task: str, model: str) -> int:
-    return spec_of(task).describe(model).stages
 
 
 @lru_cache(maxsize=16)

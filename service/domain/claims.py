@@ -15,6 +15,8 @@ from trainer.tasks.base import MOST_MAGNITUDE
 from trainer.tasks.capabilities import PerExample
 from trainer.tasks.registry import spec_of
 
+CLAIMANT = "rest:"
+"""The beginning of a claimant's id among the workers."""
 MOST_STEPS = 100_000
 MOST_METRICS = 64  # of a report
 BESIDE = ("train_loss", "lr")

@@ -38,14 +38,16 @@ def fixed_faults(spec: TrainingStudy) -> Iterator[Fault]:
 def condition_faults(spec: TrainingStudy) -> Iterator[Fault]:
     """Faults of hyperparameters that do not apply with the values of others.
 
-    What varies must apply wherever it is active. A fixed value must apply in some trial: in the others configs have the default.
+    What varies must apply wherever it is active. A fixed value must apply in some trial: in the others configs have the default. Values of
+    earlier versions (`frozen_layers`) that equal the default are accepted everywhere.
     """
     space, fields = spec.search_space.root, spec.hyperparameters.model_fields
-    for name, needed in methods_of(spec_of(spec.task)).conditions.items():
+    methods = methods_of(spec_of(spec.task))
+    for name, needed in methods.conditions.items():
         for other, accepted in needed.items():
             if (varied := space.get(name)) is not None:
                 taken = _values_where_active(spec, name, other)
-            elif spec.fixed.get(name, fields[name].default) != fields[name].default:
+            elif name in spec.fixed and (name in methods.settings or spec.fixed[name] != fields[name].default):
                 taken = list(spec.values_of(other))
             else:
                 continue
@@ -123,9 +125,10 @@ def stage_faults(spec: TrainingStudy, model: ModelInfo) -> Iterator[Fault]:
             frozen_random[_frozen_random(place)] = None
     if not spec.model.pretrained:
         defaults = {name: field.default for name, field in spec.hyperparameters.model_fields.items()}
-        for name in methods_of(spec_of(spec.task)).freezing:
+        methods = methods_of(spec_of(spec.task))
+        for name in methods.freezing:
             for place, value in spec.extremes(name) if name != "frozen_layers" else ():
-                if spec.frozen_stages({**defaults, name: value}) > 0:
+                if methods.frozen_stages(model, {**defaults, name: value}) > 0:
                     frozen_random[_random_base(place, name, value)] = None
     yield from frozen_random
 

@@ -29,7 +29,7 @@ from trainer.tasks.registry import spec_of, specs
 
 KIND = "thawline/training-config"
 FIRST_SCHEMA_NOTE = "This file has schema version 1, which records no confirmation. Its value is the best of many trials, an overestimate."
-LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
+LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "transformers", "tokenizers", "peft", "thawline")
 LONGEST_PLAIN = 100  # characters; a longer text is always quoted, which saves parsing it
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from search_spaces import Fault, Faulty, Path
+from search_spaces import Fault, Faulty, Path, presets
 from service.domain.samplers import Pruner, Sampler
 from service.domain.spec import StudySpec, searchable
 from service.domain.synonyms.sections import OUR_FIELDS
@@ -17,6 +17,7 @@ from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import specs
 
 UNIONS = (("search_space", 1), ("sampler", 0), ("pruner", 0))  # section, and number of keys below it before the tag in pydantic's location
+SCALARS = {"bool": "bool_type", "int": "int_type", "float": "float_type", "str": "string_type"}  # pydantic's errors of `Scalar`, by tag
 MOST_REMEDIES = 100  # per document, since the search for similar names is slow
 MOST_NEAREST = 3  # names that a message suggests
 FEWEST_CHARACTERS = 2  # of a name of which others are suggested that begin with it
@@ -98,8 +99,25 @@ def _listed_by(task: TaskSpec, route: str, count: int) -> str:
     return f"`thaw study schema --task {task.name}` lists all {count}"
 
 
-def unknown_task(place: Path) -> Fault:
+def unknown_preset(name: object, task: TaskSpec, own: Collection[str]) -> Fault:
+    """The fault of a preset that does not ship, or not with this task."""
+    if not own:
+        return Fault(("preset",), "unknown_preset", "this task has no presets; remove it")
+    other = isinstance(name, str) and name in presets.names()
+    message = f"this preset is not for {task.name}" if other else "no such preset ships with Thawline"
+    return Fault(("preset",), "unknown_preset", f"{message}; choose one of {', '.join(own)}")
+
+
+def nearest_task(name: str) -> str | None:
+    """The installed task whose name is nearly this one."""
+    found = difflib.get_close_matches(name[:64].lower().replace("-", "_"), specs(), 1, 0.9)
+    return found[0] if found else None
+
+
+def unknown_task(place: Path, near: str | None = None) -> Fault:
     """The fault of a task that is not installed."""
+    if near is not None:
+        return Fault(place, "unknown_task", f"no such task is installed; did you mean {near}?")
     return Fault(place, "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}")
 
 
@@ -108,12 +126,15 @@ def faults_of(item: ErrorDetails) -> Iterator[Fault]:
 
     An error that wraps Faulty gives that exception's faults, with the error's location as prefix.
     """
-    place = _without_tags(item["loc"])
+    place, code = _without_tags(item["loc"]), item["type"]
+    if len(place) > 2 and SCALARS.get(str(place[-1])) == code:
+        yield Fault(place[:-1], "scalar_type", "one value is expected here; write a number, a text, true or false")
+        return
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, Faulty):
         yield from (fault.below(place) for fault in cause.faults)
     else:
-        yield Fault(place, item["type"], _message(item))
+        yield Fault(place, code, _message(item))
 
 
 def _message(item: ErrorDetails) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,20 @@ from service.domain.consistency import (
     twice_faults,
 )
 from service.domain.errors import InvalidInput
-from service.domain.fault_messages import Inherited, faults_of, unknown_model, unknown_parameter, unknown_task, with_remedies
+from service.domain.fault_messages import (
+    Inherited,
+    faults_of,
+    nearest_task,
+    unknown_model,
+    unknown_parameter,
+    unknown_preset,
+    unknown_task,
+    with_remedies,
+)
 from service.domain.spec import MAX_TRIALS, StudySpec, TrainingStudy, searchable
 from service.domain.synonyms import translate
 from trainer.configuration import ALL_STAGES, FIRST_TASK
-from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
+from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel, described_model
 from trainer.tasks.capabilities import ExternalRunner
 from trainer.tasks.registry import spec_of, specs
 
@@ -69,8 +78,9 @@ def examine(document: object) -> Examined:
         return Examined(faults, None)
     if not isinstance(document, dict):
         return Examined((Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for an example"),), None)
+    document, unknown = _with_nearest_task(document)
     translation = translate(document)
-    draft = _Draft(translation.document, translation.faults)
+    draft = _Draft(translation.document, [*unknown, *translation.faults])
     draft.expand()
     spec = draft.validated()
     if spec is not None:
@@ -81,6 +91,14 @@ def examine(document: object) -> Examined:
     inherited = draft.inherited
     faults = tuple(draft.faults) if inherited is None else tuple(map(inherited.with_origin, draft.faults))
     return Examined(faults, spec, frozenset(draft.stand_ins), inherited)
+
+
+def _with_nearest_task(document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """The document with the installed task whose name is nearly the document's, and the fault of the name."""
+    name = document.get("task")
+    if not isinstance(name, str) or name in specs() or (near := nearest_task(name)) is None:
+        return document, []
+    return {**document, "task": near}, [unknown_task(("task",), near)]
 
 
 class _Draft:
@@ -122,9 +140,7 @@ class _Draft:
         """Fill the search space from the preset, replace `frozen_layers: all` with the number of stages, and add default weights."""
         name = self.document.get("preset")
         if name is not None and name not in (own := presets.names(self.task.name)):
-            known = ", ".join(own)
-            remedy = f"no such preset ships with Thawline; choose one of {known}" if own else "this task has no presets; remove it"
-            self.add([Fault(("preset",), "unknown_preset", remedy)])
+            self.add([unknown_preset(name, self.task, own)])
             self.document = {key: value for key, value in self.document.items() if key != "preset"}
             if "search_space" not in self.document:
                 self._replace_space()
@@ -329,14 +345,6 @@ def _name_without_weights(document: dict[str, Any], task: TaskSpec) -> str | Non
     return name if isinstance(name, str) and described_model(task, name) is not None else None
 
 
-def described_model(task: TaskSpec, name: object) -> ModelInfo | None:
-    """The description of a model; None for an unknown model, and for one that cannot be described on this machine."""
-    try:
-        return task.describe(name) if isinstance(name, str) else None
-    except KeyError:
-        return None
-
-
 def _unknown_depths(spec: TrainingStudy) -> Iterator[Fault]:
     """Faults of an open range and of a baseline that freeze all stages of a model whose number of stages is not known on this machine.
 
@@ -451,5 +459,13 @@ def _with_baseline_completed(spec: StudySpec) -> tuple[StudySpec, list[Fault]]:
             params[name] = default
         elif spec.baseline is None:
             params[name] = nearest(parameter, default)
-    faults = [fault.below(("baseline",)) for fault in spec.search_space.faults_of(params)]
+    faults = [_of_baseline(fault, fields).below(("baseline",)) for fault in spec.search_space.faults_of(params)]
     return spec.model_copy(update={"baseline": params}), faults
+
+
+def _of_baseline(fault: Fault, hyperparameters: Collection[str]) -> Fault:
+    """The fault of a baseline's value; a hyperparameter that does not vary belongs in another section."""
+    if fault.code != "unknown_parameter" or fault.path[0] not in hyperparameters:
+        return fault
+    remedy = f"write {fault.path[0]} under fixed, or remove it"
+    return Fault(fault.path, fault.code, f"a baseline gives values only to parameters of the search space; {remedy}")

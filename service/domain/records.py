@@ -114,6 +114,7 @@ class Claim:
     checkpoints: tuple[Checkpoint, ...]
     demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has left, by number of frozen stages
     depths: tuple[int, int] | None = None  # Reuse.depth and validation_depth of the attempt that this one resumes
+    step: int = 0  # the last one that earlier attempts have reported or saved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import ConfigDict, Field, FiniteFloat, StrictInt, create_model, model_validator
@@ -13,8 +14,8 @@ from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.by_task import ByTask
-from trainer.configuration import DataConfig, Direction, Frozen, Hyperparameters, ModelConfig, RunConfig, TrainConfig
-from trainer.tasks.base import Metric, TaskSpec
+from trainer.configuration import DataConfig, DatasetInfo, Direction, Frozen, Hyperparameters, ModelConfig, RunConfig, TrainConfig
+from trainer.tasks.base import Metric, ModelInfo, TaskSpec, described_model
 from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of
 from trainer.tasks.script.config import ProcessLimits, Program, ScriptConfig, metric_fault
@@ -167,11 +168,14 @@ class StudySpec(ByTask):
         """The seeds of a confirmation round, counted from 1. They differ from those of the search's trials."""
         return {name: self._derived(f"{name} of round {round}") for name in ("seed", "order_seed")}
 
-    def demand(self, created: int) -> Mapping[int, float]:
-        """The epochs that the study will train from trial number `created` on, by number of frozen stages: an estimate."""
+    def demand(self, created: int, info: DatasetInfo | None = None) -> Mapping[int, float]:
+        """The epochs that the study will train from trial number `created` on, by number of frozen stages: an estimate.
+
+        The info of the check describes a model that the server cannot read.
+        """
         return {}
 
-    def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
+    def demand_of_repeats(self, params: Params, round: int, info: DatasetInfo | None = None) -> Mapping[int, float]:
         """The epochs that the confirmation will train from `round` on with the configuration's number of frozen stages, by that number."""
         return {}
 
@@ -247,12 +251,9 @@ class TrainingStudy(StudySpec, _TrainingSections):
 
         return {name: value for name, value in values.items() if holds(name)}
 
-    def frozen_stages(self, values: Mapping[str, Any]) -> int:
-        """The number of stages that are frozen with these hyperparameters; 0 if it depends on a model that is not described here."""
-        try:
-            return methods_of(spec_of(self.task)).frozen_stages(self.model.name, values)
-        except KeyError:
-            return 0
+    def described(self, info: DatasetInfo | None) -> ModelInfo | None:
+        """The description of the model: the server's, or else the one that the check found; None if there is neither."""
+        return described_model(spec_of(self.task), self.model.name, info)
 
     def with_precision(self) -> Self:
         """The spec of a new study: `precision: auto` is fixed unless the document gives a precision.
@@ -268,7 +269,7 @@ class TrainingStudy(StudySpec, _TrainingSections):
         """Shuffle seed of the training examples, the same for all trials unless the study fixes another."""
         return self.sampler.seed
 
-    def demand(self, created: int) -> Mapping[int, float]:
+    def demand(self, created: int, info: DatasetInfo | None = None) -> Mapping[int, float]:
         """The epochs that the study will train from trial number `created` on, by number of frozen stages: an estimate.
 
         Empty without pretrained weights: the frozen stages of each trial then have their own random values.
@@ -276,15 +277,16 @@ class TrainingStudy(StudySpec, _TrainingSections):
         if not self.model.pretrained:
             return {}
         trials = TRIALS_WITHOUT_BOUND if self.budget.trials is None else max(1, self.budget.trials - created)
-        names = methods_of(spec_of(self.task)).freezing
-        return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials, self.frozen_stages, names)
+        methods = methods_of(spec_of(self.task))
+        frozen = partial(methods.frozen_stages, self.described(info))
+        return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials, frozen, methods.freezing)
 
-    def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
+    def demand_of_repeats(self, params: Params, round: int, info: DatasetInfo | None = None) -> Mapping[int, float]:
         """The epochs that the confirmation will train from `round` on with the configuration's number of frozen stages, by that number."""
         if not self.model.pretrained or self.confirm is None:
             return {}
         config = self.config_for(params, 0, round)
-        frozen = self.frozen_stages(dict(config))
+        frozen = methods_of(spec_of(self.task)).frozen_stages(self.described(info), dict(config))
         return {frozen: (self.confirm.seeds - round + 1) * config.epochs} if frozen else {}
 
     def extremes(self, name: str) -> tuple[tuple[Path, Any], ...]:

@@ -79,6 +79,8 @@ def _hyperparameters(spec: TaskSpec, definitions: Schema) -> Mapping[str, Schema
     if (frozen := values.get("frozen_layers")) is not None:
         outer = {key: frozen.pop(key) for key in ("title", "description", "default") if key in frozen}
         values["frozen_layers"] = {"anyOf": [frozen, {"const": "all"}], **outer}
+    if (precision := values.get("precision")) is not None:
+        values["precision"] = {**precision, "default": "auto"}  # of a new study: see `StudySpec.with_precision`
     return values
 
 

@@ -1,8 +1,10 @@
 """The model card of an exported configuration."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
 
 from service.domain.export import Exported
 from service.domain.verdict import Estimate, constant_of
@@ -10,7 +12,7 @@ from service.exports.configuration import obstacle, thinned
 from trainer.configuration import DataConfig, DatasetInfo, counted
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript, methods_of
+from trainer.tasks.capabilities import CardData, CardTable, ModelCard, NamesWrongExamples, TrainingScript, methods_of
 from trainer.tasks.registry import spec_of
 
 
@@ -88,8 +90,11 @@ LONGEST_OPENING = 10_000  # characters; an opening may list names
 MOST_POINTS = 12  # epochs in the table of the learning curve
 
 
-def card(exported: Exported, trained: Finished | None = None) -> str:
-    """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone."""
+def card(exported: Exported, trained: Finished | None = None, report: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone.
+
+    `report` is that of the trial on the validation examples. The card has the texts of its most wrong ones.
+    """
     title = f"# {plain(exported.training.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
     sections = [
         title,
@@ -102,6 +107,7 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
         *_configuration(exported),
         *_curve(exported),
         *_results(exported),
+        *_most_wrong(exported, report),
         *_environment(exported),
         *_reproduction(exported),
         *_use(exported),
@@ -118,7 +124,7 @@ def _worth(exported: Exported) -> Iterator[str]:
         found = score(measure, reached.value)
         yield (
             f"Trial {exported.origin.trial} reached {metric} {found} on the validation {examples} that chose it. "
-            f"Expect less on new {examples}."
+            f"Expect {'less' if reached.objective.direction == 'maximize' else 'a higher value, which is worse,'} on new {examples}."
         )
         yield from _constant(exported)
         return
@@ -181,7 +187,7 @@ def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
     rows = [("validation", score(measure, trained.metrics[metric]))] if metric in trained.metrics else []
     if trained.test is not None:
         rows.append(("test", score(measure, trained.test.metrics[metric])))
-    rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", size(trained.peak_memory))]
+    rows += [("seconds of training this model", f"{trained.train_seconds:.1f}"), ("peak memory of that", size(trained.peak_memory))]
     if trained.device_memory is not None:
         rows.append(("memory of the GPU that is needed, about", size(trained.device_memory)))
     yield table((f"{_task(exported).example}s", metric), rows)
@@ -247,8 +253,12 @@ def _configuration(exported: Exported) -> Iterator[str]:
         ("weights", _weights(exported), ""),
         *((name, value, "") for name, value in _card_data(exported).model),
     ]
-    fields, settings = _task(exported).Hyperparameters.model_fields, {*methods_of(_task(exported)).settings, "compile"}
-    names = [name for name in fields if name in searched or name not in settings or getattr(config, name) != fields[name].default]
+    fields, methods = _task(exported).Hyperparameters.model_fields, methods_of(_task(exported))
+    unused = {
+        name for name in methods.settings if any(getattr(config, other) not in of for other, of in methods.conditions.get(name, {}).items())
+    }
+    hidden = {"compile", *unused}
+    names = [name for name in fields if name in searched or name not in hidden or getattr(config, name) != fields[name].default]
     rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in names]
     yield table(("", "value", "searched"), rows)
 
@@ -301,6 +311,14 @@ def _results(exported: Exported) -> Iterator[str]:
         yield from _blocks(section.blocks)
 
 
+def _most_wrong(exported: Exported, report: Mapping[str, Any]) -> Iterator[str]:
+    task = _task(exported)
+    if isinstance(task, NamesWrongExamples) and (section := task.card_examples(report)) is not None:
+        yield f"## {plain(section.title)}"
+        yield f"Of trial {exported.origin.trial}, on the validation {task.example}s."
+        yield from _blocks(section.blocks)
+
+
 USE = """```sh
 thaw predict model/ INPUT --out predictions.csv         # INPUT: examples without targets, as the study's data but for the target
 thaw convert model/ --to onnx                           # model.onnx, checked against the model; needs the extra onnx
@@ -318,7 +336,7 @@ def _loading(exported: Exported) -> Iterator[str]:
     task = _task(exported)
     if isinstance(task, ModelCard) and (code := task.card_data(exported.training, exported.facts).loading):
         yield "## How to load it"
-        yield f"```python\n{code.rstrip()}\n```"
+        yield f"`model/` is the folder that `thaw train` wrote.\n\n```python\n{code.rstrip()}\n```"
 
 
 def _environment(exported: Exported) -> Iterator[str]:
@@ -327,7 +345,7 @@ def _environment(exported: Exported) -> Iterator[str]:
     yield table(("", "version or value"), sorted({**exported.environment, **versions}.items()))
     if (cost := exported.cost) is not None:
         spent = f"in {cost.train_seconds:.1f} seconds, with {size(cost.peak_memory)} of memory"
-        yield f"{counted(cost.trainable, 'parameter was', 'parameters were')} trained, {spent}."
+        yield f"Trial {exported.origin.trial} trained {counted(cost.trainable, 'parameter')}, {spent}."
 
 
 def _reproduction(exported: Exported) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.domain.errors import NoResult, NoScript
-from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
+from service.domain.export import LOCKED, Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
 from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
@@ -42,10 +42,11 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
     return places
 
 
-def note_of(phase: Phase, verdict: Verdict | None, tries: int, task: TaskSpec) -> str:
+def note_of(phase: Phase, verdict: Verdict | None, tries: int, task: TaskSpec, *, has_test: bool = False) -> str:
     """The sentence at the top of an exported file.
 
-    `verdict` recommends its configuration, if there is one; `tries` is the number of complete trials of the search.
+    `verdict` recommends its configuration, if there is one; `tries` is the number of complete trials of the search; `has_test`: the data
+    has, or may have, a test part.
     """
     external = isinstance(task, ExternalRunner)
     if verdict is not None and verdict.expected is not None:
@@ -53,14 +54,16 @@ def note_of(phase: Phase, verdict: Verdict | None, tries: int, task: TaskSpec) -
             return "Confirmed: run again with fresh seeds. The script chooses the data that these runs are scored on."
         examples = f"{verdict.test_images} test {task.example}s that no trial of the search has seen"
         return f"Confirmed: trained again with fresh seeds, and scored on {examples}."
-    why = _why_not(phase, None if external else task.example)
+    why = _why_not(phase, None if external else task.example, has_test)
     return f"{why} The value is the best of {tries} {'try' if tries == 1 else 'tries'} and looks better than it is."
 
 
-def _why_not(phase: Phase, example: str | None) -> str:
+def _why_not(phase: Phase, example: str | None, has_test: bool) -> str:
     match phase:
         case "none" if example is None:
             return "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}, and a baseline."
+        case "none" if has_test:
+            return "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}."
         case "none":
             return (
                 "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}, and data.test, or data.split: given "
@@ -77,7 +80,7 @@ def _why_not(phase: Phase, example: str | None) -> str:
             return "Not confirmed: none of the configurations came through its confirmation."
 
 
-NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+NEEDED = tuple(name for name in LOCKED if name != "thawline")
 
 
 def requirements(exported: Exported) -> str:

@@ -153,10 +153,11 @@ def available_slots(uow: StudyUnitOfWork, claimant: Claimant, limit: int) -> int
 def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     """Start the next attempt from the newest checkpoint. Reports of later steps are deleted: this attempt reports them again.
 
-    From which step a script resumes is not known, so its reports stay until the attempt replaces them.
+    From which step a script resumes is not known, so its reports stay until the attempt replaces them. A claimant over REST begins anew.
     """
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
-    if trial.step > resumed and not isinstance(uow.study.spec, ProgramStudy):
+    resumes_itself = isinstance(uow.study.spec, ProgramStudy) and uow.attempts.token_sha256 is None
+    if trial.step > resumed and not resumes_itself:
         uow.metrics.forget_above(trial, resumed)
         trial = replace(trial, step=resumed, metrics=uow.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else ATTEMPT_RESULTS  # a resumed attempt reuses the same stored outputs
@@ -228,16 +229,18 @@ def originals_of(uow: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, He
 
 def claim_of(study: Study, trial: HeldTrial) -> Claim:
     """The claim of a started trial, as the worker receives it."""
+    spec, facts = study.spec, study.facts
     lease = Lease(study=trial.study, trial=trial.id, number=trial.number, attempt=trial.attempt, worker=trial.worker or "")
     return Claim(
         lease=lease,
-        spec=study.spec,
-        facts=study.facts,
+        spec=spec,
+        facts=facts,
         params=trial.params,
         round=trial.round,
         checkpoints=trial.checkpoints,
-        demand=study.spec.demand(trial.number) if trial.round is None else study.spec.demand_of_repeats(trial.params, trial.round),
+        demand=spec.demand(trial.number, facts) if trial.round is None else spec.demand_of_repeats(trial.params, trial.round, facts),
         depths=depths_in(trial.result) if trial.checkpoints else None,
+        step=trial.step,
     )
 
 
@@ -354,7 +357,7 @@ def _can_add(store: Store, candidate: Candidate) -> bool:
 
 
 def _lanes(study: Study, lane_bytes: int) -> int:
-    if study.facts is None or not isinstance(study.spec, TrainingStudy) or not may_share(study.spec):
+    if study.facts is None or not isinstance(study.spec, TrainingStudy) or not may_share(study.spec, study.facts):
         return 1
     lanes = lane_budget(study.spec, study.facts, lane_bytes, study.created)
     return min(lanes, study.spec.budget.parallel or lanes)
@@ -365,13 +368,15 @@ def _queue_leaves_places(store: Store, candidate: Candidate, lanes: int, device_
     study = candidate.study
     if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
         return False
-    keys = {_key_of(study.spec, trial) for trial in store.read(queued_trials, study.id, lanes, device_bytes)}
+    keys = {_key_of(study, trial) for trial in store.read(queued_trials, study.id, lanes, device_bytes)}
     return len(keys) == 1 and None not in keys
 
 
-def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None:
+def _key_of(study: Study, trial: QueuedTrial | HeldTrial) -> SharedKey | None:
     """The shared key of a trial that was never started and has all its parameters; None for others, which train alone."""
-    return None if trial.attempt or spec.search_space.missing(trial.params) else shared_key(spec, trial.params, trial.round)
+    if trial.attempt or study.spec.search_space.missing(trial.params):
+        return None
+    return shared_key(study.spec, study.facts, trial.params, trial.round)
 
 
 def _start_queued(
@@ -393,8 +398,8 @@ def _start_queued(
             return [one], None
     if not queue:
         return [], None
-    key = _key_of(spec, queue[0])
-    joining = queue[:1] if key is None else [trial for trial in queue if _key_of(spec, trial) == key]
+    key = _key_of(uow.study, queue[0])
+    joining = queue[:1] if key is None else [trial for trial in queue if _key_of(uow.study, trial) == key]
     return [start(uow, trial, worker) for trial in joining[:most]], key
 
 
@@ -420,7 +425,7 @@ def _add(store: Store, cached: CachedSearch, study: Study, claimant: Claimant, l
     for _ in range(MAX_ROUNDS):
         cached.refresh(store)
         left = study.spec.budget.max_trials - cached.created
-        suggestions = _suggest(cached, study.spec, min(lanes, left), left, surplus) if left > 0 else []
+        suggestions = _suggest(cached, study, min(lanes, left), left, surplus) if left > 0 else []
         with claimant.locked(store, study.id) as uow:
             started, key = _start_queued(uow, claimant, lanes)
             if left <= 0 or (started and key is None):
@@ -435,13 +440,13 @@ def _add(store: Store, cached: CachedSearch, study: Study, claimant: Claimant, l
     return []
 
 
-def _suggest(cached: CachedSearch, spec: StudySpec, lanes: int, left: int, surplus: int) -> list[Suggestion]:
+def _suggest(cached: CachedSearch, study: Study, lanes: int, left: int, surplus: int) -> list[Suggestion]:
     """Suggestions for the next numbers; more than one only if several can be trained together."""
-    if lanes == 1 or learns(spec.sampler):
+    if lanes == 1 or learns(study.spec.sampler):
         return cached.suggest(lanes + surplus)
     for ahead in (1, lanes, min(LOOK_AHEAD * lanes, left, MAX_SUGGESTIONS)):
         suggestions = cached.suggest(ahead + surplus)
-        keys = {shared_key(spec, one.params) for one in suggestions}
+        keys = {shared_key(study.spec, study.facts, one.params) for one in suggestions}
         if keys == {None} or (ahead == lanes and len(keys) == 1):
             break
     return suggestions
@@ -463,14 +468,14 @@ def _insert(
 
 def _select_joining(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
     """The indices of the suggestions that start together, and how many suggestions become trials. See `claim_together`."""
-    spec = uow.study.spec
+    spec, facts = uow.study.spec, uow.study.facts
     untried = _untried(uow, suggestions)
     if not untried:
         return [], len(suggestions)
-    key = key or shared_key(spec, suggestions[untried[0]].params)
+    key = key or shared_key(spec, facts, suggestions[untried[0]].params)
     if key is None:
         return untried[:1], untried[0] + 1
-    joining = [place for place in untried if shared_key(spec, suggestions[place].params) == key][:most]
+    joining = [place for place in untried if shared_key(spec, facts, suggestions[place].params) == key][:most]
     if learns(spec.sampler):
         return joining, len(suggestions)
     return joining, joining[-1] + 1 if joining else 0

@@ -10,7 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NoReturn
 
-from service.domain.claims import ClaimFailure, ClaimReport, ClaimResult, ClaimReturn, check_metrics, last_step, may_confirm, report_of
+from service.domain.claims import (
+    CLAIMANT,
+    ClaimFailure,
+    ClaimReport,
+    ClaimResult,
+    ClaimReturn,
+    check_metrics,
+    last_step,
+    may_confirm,
+    report_of,
+)
 from service.domain.errors import LeaseLost, TrialCancelled, TrialClosed, WorkerNotFound
 from service.domain.records import MetricReport, RestClaim, Study, Worker
 from service.domain.states import StudyState, TrialState, WorkerState
@@ -81,7 +91,7 @@ class RestClaimant(Claimant):
 def claimant_of(study: Study, name: str, host: str, token_sha256: str, idempotency: Idempotency) -> RestClaimant:
     """The claimant of that name, from that host."""
     confirms = may_confirm(study.spec)
-    return RestClaimant(worker=f"rest:{name}", host=host, token_sha256=token_sha256, idempotency=idempotency, confirms=confirms)
+    return RestClaimant(worker=f"{CLAIMANT}{name}", host=host, token_sha256=token_sha256, idempotency=idempotency, confirms=confirms)
 
 
 def claim(store: Store, searches: Searches, study: str, claimant: RestClaimant) -> HeldTrial:

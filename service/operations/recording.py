@@ -171,6 +171,7 @@ def _apply_write(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTr
     only_values = write.checkpoint is None and write.outcome is None
     if write.reports and (first := min(report.step for report in write.reports)) <= trial.step:
         uow.attempts.resumed_before(trial, first)
+        uow.metrics.forget_superseded(trial, first)
     new = _new_reports(uow, trial, write.reports)
     if write.over_rest and new and new[0].step <= trial.step:
         raise StepNotNew(new[0].step, trial.step)

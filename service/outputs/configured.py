@@ -1,10 +1,12 @@
 """The sinks that the settings of a server name."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.outputs.following import Sink
+from service.outputs.mlflow_runs import MlflowSink
 from service.outputs.webhooks import DEFAULT_KINDS, SHORTEST_SECRET, Target, Webhook, kinds_matching
 from service.settings import Settings
 from service.store import Store
@@ -16,6 +18,13 @@ MOST_SECRET_BYTES = 4096
 def sinks_of(store: Store, settings: Settings) -> list[Sink]:
     """The sinks. Raises InvalidInput that names the setting."""
     found = list[Sink](_webhooks(store, settings))
+    if settings.mlflow_uri is not None:
+        if find_spec("mlflow") is None:
+            raise _invalid("mlflow_uri", "MLflow is not installed: pip install 'thawline[mlflow]'")
+        try:
+            found.append(MlflowSink(store, settings.mlflow_uri))
+        except ValueError as error:
+            raise _invalid("mlflow_uri", str(error)) from None
     names = [one.name for one in found]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise _invalid("webhooks", f"{repeated[0]} is given twice; remove one")

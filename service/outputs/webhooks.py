@@ -31,7 +31,8 @@ SHORTEST_SECRET = 16  # characters
 STANDARD = "whsec_"  # prefix of a secret in base64, as in the specification Standard Webhooks
 REFUSALS = frozenset({400, 409, 413, 415, 422})  # answers about this event; every other answer is about the receiver
 HOST = re.compile(r"[a-z0-9._:-]{1,253}\Z")
-TRANSLATING = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16"))  # IPv6 networks that contain IPv4 addresses
+INNER = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fec0::/10")))
+"""IPv6 networks that contain IPv4 addresses or are a site's own, and that Python counts as global."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Preset = Literal["json", "slack"]
@@ -115,7 +116,7 @@ def _permitted(address: Address, trusted: bool) -> bool:
         address = address.ipv4_mapped
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
-    return trusted or (address.is_global and not any(address in network for network in TRANSLATING if network.version == address.version))
+    return trusted or (address.is_global and not any(address in network for network in INNER if network.version == address.version))
 
 
 def signature(secret: str, event_id: str, timestamp: int, body: bytes) -> str:

@@ -423,6 +423,10 @@ class Measurements:
         """Delete the metrics of later steps, because the trial resumes from this one."""
         self._tx.execute(delete(metric).where(metric.c.trial == one.id, metric.c.step > step))
 
+    def forget_superseded(self, one: HeldTrial, step: int) -> None:
+        """Delete what earlier attempts reported at this step and later ones, because the running attempt has reported this step."""
+        self._tx.execute(delete(metric).where(metric.c.trial == one.id, metric.c.step >= step, metric.c.attempt < one.attempt))
+
     def copy_to(self, duplicate: HeldTrial) -> None:
         """Copy the metrics of the original to an ended duplicate."""
         self._copies.append(duplicate.id)

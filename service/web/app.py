@@ -99,6 +99,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.drawings, app.state.replays = FigureCache(), FigureCache(most_bytes=2_000_000)
     app.state.drawing_work, app.state.replay_work = SlowWork(threads=1, most_waiting=32), SlowWork(threads=1, most_waiting=32)
     app.state.inspection_work = SlowWork(threads=3, most_waiting=128)
+    app.state.claim_work, app.state.report_work = SlowWork(threads=4, most_waiting=1_000), SlowWork(threads=8, most_waiting=1_000)
     app.state.trends = Trends()
     app.state.searches = Searches()
     app.state.sessions = None if settings.token is None else auth.Sessions(settings.token, store)

@@ -8,13 +8,13 @@ from pydantic import Field
 
 import trainer.tasks.images.catalogue as catalogue
 from search_spaces import presets
+from search_spaces.documents import finite
 from search_spaces.presets import Preset
 from service.domain.errors import quoted
 from service.rest_models import View
 from service.web import API
 from service.web.pages import module_of
 from service.web.problems import UNKNOWN_MODEL, ProblemError
-from service.web.views import finite
 from trainer.configuration import FIRST_TASK, Direction
 from trainer.tasks.base import Metric, TaskSpec
 from trainer.tasks.capabilities import ExternalRunner, ReportPage, TrainingScript

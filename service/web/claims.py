@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheSettings, TheStore
+from service.web.middleware import SlowWork
 from service.web.requests import Keyed, KeyedRequest, Raw, read_document
 from service.web.views import trial_view
 
@@ -84,7 +85,7 @@ def _body(model: type[BaseModel], example: dict[str, Any], *, required: bool = F
     responses={200: {"model": NothingView, "description": "There is no trial for this claimant now"}},
     openapi_extra=_body(NewClaim, {"worker": "slurm-17"}),
 )
-def claim_trial(  # noqa: PLR0913  (the parts of the application)
+async def claim_trial(  # noqa: PLR0913  (the parts of the application)
     study: FoundStudy,
     document: OptionalDocument,
     request: Request,
@@ -95,21 +96,25 @@ def claim_trial(  # noqa: PLR0913  (the parts of the application)
 ) -> Response:
     """Start a trial that the caller trains itself. It is lost, and returns to the queue, without a heartbeat for `lease_seconds`."""
     name = parse(NewClaim, document).worker
-    token = _token(keyed, store, settings)
     host = request.client.host if request.client else ""
-    try:
-        created = keyed.create(
-            store,
-            lambda key: claims.claim(store, searches, study.id, claims.claimant_of(study, name, host, _digest(token), key)),
-            lambda tx, trial: _claim_text(tx, trial, settings),
-            location=f"{API}/studies/{study.id}/trials/{{number}}",
-        )
-    except claims.NothingToClaim as nothing:
-        return Response(
-            NothingView(reason=nothing.reason, detail=nothing.detail, final=nothing.final).model_dump_json(), media_type="application/json"
-        )
-    text = ClaimView.model_validate(json.loads(bytes(created.body)) | {"token": token}).model_dump_json()
-    return Response(text, created.status_code, {"Location": created.headers["location"]}, "application/json")
+
+    def answer() -> Response:
+        token = _token(keyed, store, settings)
+        try:
+            created = keyed.create(
+                store,
+                lambda key: claims.claim(store, searches, study.id, claims.claimant_of(study, name, host, _digest(token), key)),
+                lambda tx, trial: _claim_text(tx, trial, settings),
+                location=f"{API}/studies/{study.id}/trials/{{number}}",
+            )
+        except claims.NothingToClaim as nothing:
+            view = NothingView(reason=nothing.reason, detail=nothing.detail, final=nothing.final)
+            return Response(view.model_dump_json(), media_type="application/json")
+        text = ClaimView.model_validate(json.loads(bytes(created.body)) | {"token": token}).model_dump_json()
+        return Response(text, created.status_code, {"Location": created.headers["location"]}, "application/json")
+
+    work: SlowWork = request.app.state.claim_work  # claims wait for each other while a sampler thinks; heartbeats must not wait
+    return await work.run(answer)
 
 
 def _token(keyed: KeyedRequest, store: Store, settings: Settings) -> str:
@@ -159,10 +164,13 @@ def renew_claim(claim: FoundClaim, keyed: Keyed, store: TheStore, settings: TheS
     response_model=ReportedView,
     openapi_extra=_body(ClaimReport, {"step": 1, "metrics": {"accuracy": 0.5}}, required=True),
 )
-def report_step(claim: FoundClaim, document: OptionalDocument, keyed: Keyed, store: TheStore, searches: TheSearches) -> Response:
+async def report_step(
+    claim: FoundClaim, document: OptionalDocument, request: Request, keyed: Keyed, store: TheStore, searches: TheSearches
+) -> Response:
     """Store the metrics of a step, and ask the study's pruner. `stop`: it has ended the trial; a repeated report gets the same answer."""
     step = parse(ClaimReport, document)
-    return keyed.change(store, lambda key: claims.report(store, searches, claim, step, key), _reported)
+    work: SlowWork = request.app.state.report_work
+    return await work.run(lambda: keyed.change(store, lambda key: claims.report(store, searches, claim, step, key), _reported))
 
 
 def _reported(_tx: Transaction, trial: Trial) -> str:

@@ -22,6 +22,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from search_spaces import Fault
+from search_spaces.documents import finite
 from service.domain.errors import InvalidInput, StoreUnavailable, StudyNotFound, StudyUnreadable
 from service.domain.records import Event, Study
 from service.single_flight import SingleFlightCache
@@ -31,7 +32,6 @@ from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.middleware import client_of, speaks_for_many
 from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError
-from service.web.views import finite
 
 log = logging.getLogger("thawline.web")
 

@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -18,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
 from service.domain.errors import StoreUnavailable
-from service.domain.records import SinkStatus
+from service.domain.records import SinkStatus, Study, Trial
+from service.domain.states import StudyState, TrialState
 from service.reaper import Reaper
 from service.rest_models import View
 from service.settings import Settings
@@ -105,6 +107,8 @@ class Cleanup:
 
 
 UNMATCHED = "unmatched"
+REQUEST_SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0)  # limits of the buckets
+LISTED_STUDIES = 100  # of which the progress is a metric, newest first: the number of series is bounded
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 router = APIRouter(tags=["service"])
@@ -145,7 +149,7 @@ def readyz(store: TheStore, sweeper: Annotated[Sweeper | None, Depends(sweeper_o
 
 @router.get("/metrics", summary="Show Prometheus metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def show_metrics(request: Request) -> Response:
-    """Studies and trials by state, training speed, saved time, workers, requests and open event streams."""
+    """Studies and trials, failures, attempts, training speed, saved time, workers and devices, requests and open event streams."""
     figures: PrometheusMetrics = request.app.state.figures
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -158,6 +162,10 @@ class PrometheusMetrics:
         self.requests = CounterMetric(
             "thawline_http_requests", "Requests by method, route and status.", ["method", "route", "status"], registry=self.registry
         )
+        self.seconds = Histogram(
+            "thawline_http_request_seconds", "Seconds until a response began, by method and route.", ["method", "route"],
+            buckets=REQUEST_SECONDS, registry=self.registry,
+        )  # fmt: skip
         Gauge("thawline_event_streams", "Open event streams.", registry=self.registry).set_function(lambda: streams.open)
         if sweeper:
             Gauge("thawline_sweep_age_seconds", "Seconds since the last check for lost workers.", registry=self.registry).set_function(
@@ -184,21 +192,46 @@ class _Rows(Collector):
     def collect(self) -> Iterator[Metric]:
         with self.store.reading() as tx:
             studies, trials = queries.totals(tx)
+            failures, attempts = queries.failures(tx), queries.attempt_ends(tx)
+            open_studies = queries.studies(tx, LISTED_STUDIES, states=(StudyState.ACTIVE, StudyState.PAUSED))
+            counts, best = queries.counts(tx, [one.id for one in open_studies]), queries.best_trials(tx, open_studies)
             workers = queries.workers(tx)
             sinks = queries.sinks(tx)
             saved, throughput = queries.saved_seconds(tx).values(), queries.throughput(tx)
-        alive = sum(worker.state == "alive" for worker in workers)
+        alive = [worker for worker in workers if worker.state == "alive"]
+        devices = Counter(name for worker in alive for name in worker.device_names or worker.devices)
         saved_seconds = {"features": sum(one.features_seconds for one in saved), "duplicates": sum(one.duplicates_seconds for one in saved)}
         speed = throughput.samples_per_second
         yield _family("thawline_studies", "Studies by state.", "state", studies)
         yield _family("thawline_trials", "Trials by state.", "state", trials)
+        yield _family("thawline_failed_trials", "Failed trials by reason.", "reason", failures)
+        yield _family(
+            "thawline_attempts", "Attempts at trials by their end: lost is an expired lease; running has not ended.", "end", attempts
+        )
+        yield from _of_studies(open_studies, counts, best)
         yield _family("thawline_saved_seconds", "Saved seconds of training, by mechanism.", "by", saved_seconds)
         yield GaugeMetricFamily(
             "thawline_samples_per_second", "Training examples a second; trials trained together count once.", value=speed
         )
         yield GaugeMetricFamily("thawline_lanes_running", "Running trials that are trained together with others.", value=throughput.lanes)
-        yield GaugeMetricFamily("thawline_workers_alive", "Workers that are alive.", value=alive)
+        yield GaugeMetricFamily("thawline_workers_alive", "Workers that are alive.", value=len(alive))
+        yield GaugeMetricFamily("thawline_slots", "Slots of the workers that are alive.", value=sum(one.slots for one in alive))
+        yield _family("thawline_devices", "Devices of the workers that are alive.", "device", devices)
+        unusable = sum(len(one.unusable) for one in alive)
+        yield GaugeMetricFamily("thawline_unusable_devices", "Devices that a worker found and cannot use.", value=unusable)
         yield from _of_sinks(sinks)
+
+
+def _of_studies(studies: Sequence[Study], counts: Mapping[str, Mapping[TrialState, int]], best: Mapping[str, Trial]) -> Iterator[Metric]:
+    trials = GaugeMetricFamily("thawline_study_trials", "Trials of the search of an open study, by state.", labels=["study", "state"])
+    for one in studies:
+        for state, count in counts[one.id].items():
+            trials.add_metric([one.name, state], count)
+    yield trials
+    budgets = {one.name: one.spec.budget.trials for one in studies if one.spec.budget.trials is not None}
+    yield _family("thawline_study_budget_trials", "Trials that the budget of an open study allows.", "study", budgets)
+    values = {one.name: value for one in studies if one.id in best and (value := best[one.id].value) is not None}
+    yield _family("thawline_study_best", "Best value of the objective of an open study.", "study", values)
 
 
 def _of_sinks(sinks: Sequence[SinkStatus]) -> Iterator[Metric]:
@@ -223,7 +256,7 @@ def _family(
 
 
 class MetricsMiddleware:
-    """Counts responses by method, route and status. The route label is the path template, so that the number of series is bounded."""
+    """Counts and times responses. The route label is the path template, so that the number of series is bounded."""
 
     def __init__(self, app: ASGIApp, figures: PrometheusMetrics) -> None:
         self.app = app
@@ -234,11 +267,14 @@ class MetricsMiddleware:
             await self.app(scope, receive, send)
             return
 
+        began_at = time.perf_counter()
+
         async def count_response(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", UNMATCHED)
                 method = scope["method"] if scope["method"] in METHODS else "other"
                 self.figures.requests.labels(method, route, str(message["status"])).inc()
+                self.figures.seconds.labels(method, route).observe(time.perf_counter() - began_at)
             await send(message)
 
         await self.app(scope, receive, count_response)

@@ -12,14 +12,13 @@ from typing import Annotated, Any, assert_never
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from search_spaces.parameters import MAX_PARAMETERS
-from service.confirmation.verdict import phase_of, recommended_trial, verdict_of
-from service.domain.errors import NoResult
-from service.domain.export import Exported
+from service.confirmation.recommendation import exported_of
+from service.confirmation.verdict import phase_of, verdict_of
 from service.domain.pruning import PruningReport
-from service.domain.records import Study, Trial
+from service.domain.records import Study
 from service.domain.states import Phase, TrialState
 from service.exports.card import card
-from service.exports.configuration import Known, export, note_of, requirements, script
+from service.exports.configuration import requirements, script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
 from service.search import figures
 from service.search.pruning_report import pruning_report
@@ -196,7 +195,7 @@ def show_best(
 
     `confirmed` and `note` state which of the two it is. 404 `no-result` before the first complete trial.
     """
-    exported = store.read(exported_of, study)
+    exported, report = store.read(exported_of, study)
     match format:
         case "json":
             return Response(exported.to_json(), media_type="application/json")
@@ -205,32 +204,11 @@ def show_best(
         case "python":
             return Response(script(exported), media_type="text/x-python")
         case "card":
-            return Response(card(exported), media_type="text/markdown")
+            return Response(card(exported, report=report), media_type="text/markdown")
         case "requirements":
             return Response(requirements(exported), media_type="text/plain")
         case _:
             assert_never(format)
-
-
-def exported_of(tx: Transaction, study: Study) -> Exported:
-    """The current export of the study. Raises NoResult."""
-    trial, verdict = recommended_trial(tx, study)
-    if trial is None:
-        raise NoResult
-    complete = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
-    known = Known(
-        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task)),
-        verdict=verdict,
-        repeats=queries.confirmation_trials(tx, study.id) if verdict is not None else (),
-        metrics=queries.metrics(tx, _trained(tx, trial).id),
-        manifest=queries.manifest(tx, study.id),
-    )
-    return export(study, trial, known)
-
-
-def _trained(tx: Transaction, trial: Trial) -> Trial:
-    """The trial itself or, for a duplicate, the trial whose result it copied."""
-    return trial if trial.duplicate_of is None else queries.find_trial(tx, trial.study, trial.duplicate_of)
 
 
 NOTES: Mapping[Phase, str] = {

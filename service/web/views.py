@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from search_spaces import Fault
+from search_spaces.documents import finite
 from service.confirmation.verdict import phase_of
 from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Pruner, Sampler, Tpe
@@ -44,19 +45,6 @@ from trainer.protocol import Reuse
 from trainer.tasks.registry import example_fields
 
 
-def finite(value: Any) -> Any:
-    """The value with None for each number that is not finite, which JSON cannot represent."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [finite(item) for item in value]
-        case _:
-            return value
-
-
 def instant(seconds: float) -> datetime:
     """Seconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
@@ -81,14 +69,18 @@ def _needs_scripts(study: Study) -> Iterator[NoticeView]:
         yield NoticeView(pointer="#/workdir", code="needs_scripts", message=message)
 
 
+FEWEST_SAMPLED = 6
+"""Trials of a budget in which half of them can start a sampler; smaller budgets get no notice."""
+
+
 def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
     match spec.sampler:
-        case Tpe() | Gp() | CmaEs() as sampler if spec.budget.trials is not None and sampler.n_startup_trials >= spec.budget.trials:
+        case Tpe() | Gp() | CmaEs() as sampler if FEWEST_SAMPLED <= (spec.budget.trials or 0) <= sampler.n_startup_trials:
             yield Fault(
                 ("sampler", "n_startup_trials"),
                 "sampler_never_acts",
                 f"all {spec.budget.trials} trials are sampled at random: n_startup_trials is {sampler.n_startup_trials}; "
-                f"write `sampler: {_with_startup(sampler, spec.budget.trials // 2)}`, or raise budget.trials",
+                f"write `sampler: {_with_startup(sampler, (spec.budget.trials or 0) // 2)}`, or raise budget.trials",
             )
 
 
@@ -103,7 +95,7 @@ def _idle_pruner(spec: StudySpec) -> Iterator[Fault]:
             f"raise epochs above {first}, or lower {_delaying(spec)}",
         )
     options = spec.pruner.wrapped if isinstance(spec.pruner, Patient) else spec.pruner
-    if isinstance(options, Median | Percentile) and spec.budget.trials is not None and options.n_startup_trials >= spec.budget.trials:
+    if isinstance(options, Median | Percentile) and spec.budget.trials is not None and options.n_startup_trials >= spec.budget.trials > 1:
         place = ("pruner", "n_startup_trials") if options is spec.pruner else ("pruner", "wrapped", "n_startup_trials")
         yield Fault(
             place,

@@ -18,6 +18,7 @@ SECRETS = (
     "THAW_DATABASE_URL",
     "THAW_WEBHOOKS",
     "THAW_WEBHOOK_SECRET",
+    "THAW_MLFLOW_URI",
     "PGPASSWORD",
 )  # not passed to trainers, because these load files of third parties
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

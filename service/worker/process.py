@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import select
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Literal
 
 from pydantic import ValidationError
@@ -19,6 +17,7 @@ from pydantic import ValidationError
 from service.worker.logs import LogReader, LogSanitizer
 from trainer import protocol
 from trainer.protocol import LINES, DeviceUnusable, TrainerReady
+from trainer.scripts.processes import oom_kills
 
 TrainerMessage = (
     protocol.RunPrepared | protocol.BatchProgress | protocol.EpochMetrics | protocol.CheckpointSaved | protocol.Finished
@@ -60,7 +59,7 @@ class TrainerProcess:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._oom_kills = _oom_kills()
+        self._oom_kills = oom_kills()
         self._child = subprocess.Popen(  # noqa: S603  (a list, made by the worker)
             list(command), env=dict(environment), bufsize=0, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -244,7 +243,7 @@ class TrainerProcess:
         code = self._child.returncode
         if code is None:
             return Death("crashed", "the trainer was killed and has not ended yet")
-        if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
             return Death("out_of_memory", "the kernel killed the trainer because the machine ran out of memory")
         how = f"signal {-code}{_signal_name(-code)}" if code < 0 else f"exit code {code}"
         last_lines = self._log.last_lines()
@@ -276,13 +275,3 @@ def _signal_name(number: int) -> str:
         return f" ({signal.Signals(number).name})"
     except ValueError:
         return ""
-
-
-def _oom_kills() -> int:
-    """The number of processes that the kernel has killed for lack of memory since boot; 0 if unknown."""
-    try:
-        counters = Path("/proc/vmstat").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
-    return int(found.group(1)) if found else 0

@@ -157,6 +157,7 @@ class TrialRun:
             score_test=claim.round is not None,
             demand=claim.demand,
             depths=claim.depths,
+            reported=claim.step if isinstance(claim.spec, ProgramStudy) else 0,
         )
 
     def on_message(self, line: TrialMessage, accelerator: str, control_seconds: float) -> None:

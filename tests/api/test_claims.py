@@ -228,4 +228,4 @@ def test_a_report_that_does_not_fit_is_refused_with_its_place(study: Study) -> N
 
 
 def test_this_process_has_a_name_that_the_server_accepts() -> None:
-    assert claims.claimant().endswith(str(os.getpid()))
+    assert rest.claimant(os.getpid()).endswith(str(os.getpid()))

@@ -15,5 +15,6 @@ def test_the_lines_of_the_page_run_as_written(server: str, demo_data: Path) -> N
     assert "done" in printed and "figure of scatter" in printed, printed
     assert re.search(r"number +value +params\.lr +params\.optimizer", printed), printed
     assert "['digits-short', 'digits'" in printed, printed  # the newest first; other tests have studies on this server
+    assert re.search(r"^complete with trials of \{.*'rest:", printed, re.MULTILINE), printed
     assert "#/search_space/lr" in printed and "#/model" in printed, printed
     assert (demo_data / "best.yaml").read_text().startswith("# ")

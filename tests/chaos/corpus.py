@@ -173,7 +173,7 @@ def absurd_studies() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "no choice", {"search_space": {"optimizer": {"type": "categorical", "choices": []}}}, "too_short"
     yield "one choice twice", {"search_space": {"optimizer": ONE_CHOICE | {"choices": ["sgd", "sgd"]}}}, "duplicate_choice"
     yield "a choice that is a book", {"search_space": {"optimizer": ONE_CHOICE | {"choices": [MARKER * 100]}}}, "choice_too_long"
-    yield "a choice that is a list", {"search_space": {"optimizer": ONE_CHOICE | {"choices": [[MARKER]]}}}, "bool_type"
+    yield "a choice that is a list", {"search_space": {"optimizer": ONE_CHOICE | {"choices": [[MARKER]]}}}, "scalar_type"
     yield "a grid of 10^14", {"search_space": THREE_BIG_RANGES, "fixed": {}, **GRID}, "grid_above_budget"
     yield "a grid without an end", {"search_space": _float(), **GRID}, "endless_grid"
     yield "ten thousand parameters", {"search_space": {f"p{i}": _float()["lr"] for i in range(10_000)}}, "unknown_parameter"
@@ -182,7 +182,7 @@ def absurd_studies() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "a condition on itself", {"search_space": _int("epochs", when={"epochs": [1]}), "fixed": {}}, "circular_condition"
     yield "a condition on nothing", {"search_space": _float(when={MARKER: [1]})}, "unknown_condition"
     yield "a condition of many values", {"search_space": _float(when={"optimizer": [1] * 60_000}) | {"optimizer": ONE_CHOICE}}, "too_long"
-    yield "a condition that nests", {"search_space": _float(when={"optimizer": [{MARKER: 1}]})}, "bool_type"
+    yield "a condition that nests", {"search_space": _float(when={"optimizer": [{MARKER: 1}]})}, "scalar_type"
     for name in ("__proto__", "constructor", "--lr", "../x", "lr;rm", "$(id)", "", " ", "é", "x" * 65, MARKER):
         yield f"a parameter named {name[:16]!r}", {"search_space": {name: _float()["lr"]}}, "unknown_parameter"
         yield f"a fixed one named {name[:16]!r}", {"fixed": {name: 1}}, "unknown_parameter"

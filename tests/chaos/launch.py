@@ -89,7 +89,7 @@ def serve() -> None:
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], output: str) -> None:
-    """The whole life of a process: `serve`, or `work` with the toy's options. It dies with the process that it was forked from."""
+    """The whole life of a process: `serve`, `work` with the toy's options, or `claim`. It dies with the process that it was forked from."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.clear()
@@ -102,4 +102,12 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], output: str) -
     plant(os.environ.get(MUTANT))
     for name in filter(None, os.environ.get(FAULTS, "").split(",")):
         importlib.import_module(name).install()
-    serve() if arguments[0] == "serve" else work(arguments[1:])
+    match arguments[0]:
+        case "serve":
+            serve()
+        case "claim":
+            from tests.chaos.claimants import train
+
+            train(*arguments[1:])
+        case _:
+            work(arguments[1:])

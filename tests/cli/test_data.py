@@ -37,7 +37,7 @@ def test_examples_labels_parts_and_duplicates_are_shown(thaw: Thaw, pictures: Pa
     assert lines[0] == f"{pictures}: 21 images for {FIRST_TASK}; the split is drawn"
     assert {"train 13", "validation 4", "test 4", "2 labels", "cat 11", "dog 10", "21 different images."} <= set(lines)
     assert any(line.startswith("1 group of near-duplicates: ") for line in lines)
-    assert "Left out: 1 of the files: not an image by its suffix (dog/notes.txt)." in lines
+    assert "Left out: 1, not an image by its suffix (dog/notes.txt)." in lines
 
 
 def test_json_has_the_same_and_the_digests(thaw: Thaw, pictures: Path, tmp_path: Path) -> None:
@@ -59,7 +59,12 @@ def test_a_study_file_is_read_with_the_paths_relative_to_it(thaw: Thaw, pictures
     assert found["parts"] == {"train": 13, "validation": 4, "test": 4}
     replaced = json.loads(thaw("data", "inspect", file, "--json", "--quick", "--data", "test=0", "--data", "validation=0.5").out)
     assert replaced["parts"] == {"train": 10, "validation": 11, "test": 0}
-    assert replaced["data"]["path"] == str(pictures) and replaced["data"]["validation"] == 0.5
+    assert replaced["data"]["path"] == str(pictures)
+    file.write_text(file.read_text() + "fixed: {epoch: 1}\nobjective: {metric: acc, direction: maximize}\n")
+    said = thaw("data", "inspect", file, "--quick")
+    assert said.code == 2 and "21 images" in said.out
+    assert [line.split()[1] for line in said.err.splitlines()] == ["#/fixed/epoch", "#/objective/metric"]
+    assert replaced["data"]["validation"] == 0.5
 
 
 def test_a_given_split_is_counted_by_part(thaw: Thaw, pictures: Path, tmp_path: Path) -> None:
@@ -137,11 +142,29 @@ def test_tokens_and_near_duplicates_of_texts_are_counted_with_the_model_of_the_s
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
     file = tmp_path / "study.yaml"
     model = shared_data / "weights" / "minilm-l6-v2"
-    file.write_text(f"name: x\ntask: text_classification\ndata: {{path: train.csv}}\nmodel: {{name: {model}}}\n")
+    file.write_text(f"name: x\ntask: text_classification\ndata: {{path: train.csv}}\nmodel: {{name: {model}}}\nfixed: {{max_length: 7}}\n")
     found = json.loads(thaw("--home", tmp_path / "home", "data", "inspect", "--json", file).out)
     assert found["measures"]["tokens"] == {"least": 7, "median": 7, "p95": 8, "most": 8}
     assert (found["duplicates"]["groups"], found["duplicates"]["rows"], found["duplicates"]["mixed"]) == (3, 12, 3)
+    assert found["notes"] == ["max_length 7 cuts 50 % of the texts (6 of 12)."]
     assert found["distinct"] == 12 and sum(found["parts"].values()) == 12
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "bare" / name).symlink_to(model / name)
+    file.write_text(file.read_text().replace(str(model), str(tmp_path / "bare")))
+    bare = thaw("--home", tmp_path / "home", "data", "inspect", file)
+    assert bare.code == 2 and "it has no tokenizer.json and no vocabulary such as vocab.txt; copy" in bare.err, bare.err
+
+
+def test_a_model_that_cannot_be_read_is_a_fault_of_its_field(thaw: Thaw, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"words {number},{'ab'[number % 2]}\n" for number in range(20)))
+    file = tmp_path / "study.yaml"
+    file.write_text("name: x\ntask: text_classification\ndata: {path: train.csv}\nmodel: {name: ./nowhere}\n")
+    said = thaw("data", "inspect", "--quick", file)
+    assert said.code == 2 and "#/model/name  " in said.err and "20 texts" in said.out
+    sets = ("--task", "text_multilabel", "--data", f"path={tmp_path / 'sets.csv'}")
+    (tmp_path / "sets.csv").write_text("text,label\n" + "".join(f"words {number},{('a', 'a|b', '')[number % 3]}\n" for number in range(18)))
+    assert "6 texts have no label." in thaw("data", "inspect", "--quick", *sets).out
 
 
 def test_quantiles_are_values() -> None:

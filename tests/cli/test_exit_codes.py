@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli import test_trial
+
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-P", "-m", "service.cli", *map(str, arguments)]
@@ -84,4 +86,4 @@ def test_ctrl_c_ends_a_command_with_130(silent_server: socket.socket) -> None:
 
 def test_each_code_of_the_documentation_is_tested() -> None:
     table = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {*ARGUMENTS, 130}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {*ARGUMENTS, *test_trial.CODES, 130}

@@ -1,6 +1,7 @@
 """`--json`: the bodies of the REST interface on standard output, and nothing else there."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def test_a_conversion_has_the_file_and_the_notes(thaw: Thaw, tmp_path: Path) -> 
 def test_the_state_of_a_database(thaw: Thaw, tmp_path: Path) -> None:
     assert json.loads(thaw("--home", tmp_path, "db", "upgrade", "--json").out) == {"schema_is_current": True}
     assert json.loads(thaw("--home", tmp_path, "db", "check", "--json").out) == {"schema_is_current": True}
+
+
+def test_a_number_that_is_not_finite_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"reached": math.nan, "metrics": {"loss": math.inf}, "curve": [0.5, -math.inf]}, line=True)
+    assert capsys.readouterr().out == '{"reached": null, "metrics": {"loss": null}, "curve": [0.5, null]}\n'
 
 
 def test_a_document_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

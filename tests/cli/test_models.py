@@ -33,7 +33,7 @@ def test_a_fault_is_invalid_input(thaw: Thaw, bert_folder: Callable[..., Path]) 
     folder = bert_folder(auto_map={"AutoModel": "modeling.Own"})
     said = thaw("models", "inspect", folder)
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"{folder}: remote_code  its config.json names code")
+    assert said.err.startswith(f"{folder}: its config.json names code")
     said = thaw("models", "inspect", folder, "--json")
     assert said.code == 2
     assert [fault["code"] for fault in json.loads(said.out)["faults"]] == ["remote_code"]

@@ -44,6 +44,15 @@ def test_a_password_is_accepted_as_sqlalchemy_accepts_it_and_masked_wherever_it_
     assert quote(password) not in written and password.replace(" ", "%20") not in written
 
 
+def test_the_password_of_an_mlflow_server_is_masked() -> None:
+    settings = Settings(mlflow_uri="https://ann:s3cret%2Dword@mlflow.example.org/base")
+    written = console.JsonFormatter("server", console.secrets_of(settings)).format(
+        logging.LogRecord("thawline", logging.ERROR, __file__, 1, "%s, s3cret-word", (settings.mlflow_uri,), None)
+    )
+    assert "s3cret" not in written and "mlflow.example.org" in written
+    assert console.secrets_of(Settings(mlflow_uri="http://mlflow:5000")) == ()
+
+
 def test_a_process_starts_its_journal_with_any_password() -> None:
     settings = Settings(database_url="postgresql://thaw:x[y]z@db/thaw")
     console.configure_logging(settings, "server", io.StringIO())

@@ -106,8 +106,12 @@ def test_the_file_says_what_its_configuration_is_worth(confirmed: Confirmed) -> 
 def test_training_reaches_the_trial_again_and_says_where_the_test_score_lies_and_writes_the_card(
     home: Home, confirmed: Confirmed, tmp_path: Path
 ) -> None:
+    (tmp_path / "checkpoint").mkdir()  # of another program
+    for earlier in ("model.safetensors", "model.onnx", "model.int8.onnx"):
+        (tmp_path / earlier).write_bytes(b"an earlier model")
     trained = home("train", confirmed.file("best.yaml"), "--out", tmp_path)
-    assert trained.code == 0, trained.err
+    assert trained.code == 0 and (tmp_path / "checkpoint").exists(), trained.err
+    assert "has a model already, which is replaced" in trained.err and not [*tmp_path.glob("*.onnx")]
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["equal"] is True and result["confirmed"] is True, trained.out
     reached = result["test"]["metrics"]["accuracy"]

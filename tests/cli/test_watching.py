@@ -14,7 +14,7 @@ from service import operations
 from service.cli.watching import watch
 from service.client import Client
 from service.domain.parsing import parse_study
-from service.domain.records import MetricReport
+from service.domain.records import MetricReport, Worker
 from service.store import open_store, queries
 from service.store.migrate import upgrade
 from tests.operations.driving import TEST_IMAGES, scored
@@ -87,6 +87,34 @@ def test_three_hundred_trials_that_end_at_once_are_each_told_once_in_a_few_reque
     assert requests_of(address, "/api/v1/studies/{study}/trials/{number}") == 0
 
 
+def test_a_watched_study_that_no_worker_can_read_prints_the_reason_once(
+    address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, now = lab.study("unread"), time.time()
+    worker = Worker(id="box-1", host="box", pid=7, slots=1, devices=("cpu",), state="alive", started_at=now, seen_at=now)
+    operations.register_worker(lab.store, worker)
+
+    def report_when_watched() -> None:
+        for detail in ("it could not be downloaded", "it could not be downloaded", "there is no folder /models/bert"):
+            while "thawline_event_streams 1.0" not in figures(address):
+                time.sleep(0.05)
+            operations.report_unavailable(lab.store, "box-1", study.id, "weights", detail)
+            time.sleep(1.0)
+        operations.stop_study(lab.store, study.id)
+        operations.retire_worker(lab.store, "box-1")
+
+    reporting = threading.Thread(target=report_when_watched)
+    reporting.start()
+    with Client(address) as client:
+        watch(client, client.study("unread"))
+    reporting.join()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No worker")]
+    assert [line.split("on box, ")[1].split(". The study")[0] for line in lines] == [
+        "it could not be downloaded",
+        "there is no folder /models/bert",
+    ]
+
+
 def test_what_was_spared_is_told_at_the_end(thaw: Thaw, address: str, lab: Laboratory) -> None:
     lab.study("spared", budget={"trials": 2})
     claims = lab.claims_from("spared", 2)
@@ -118,8 +146,8 @@ def test_a_study_is_shown_with_notices_notes_about_the_data_and_the_largest_clas
     assert notes[:4] == [
         "note: The data's own split is used.",
         "note: unused columns: age",
-        "note: 1,200 files left out: broken link (cat/1.png, …)",
-        "note: 1 file left out: no image",
+        "note: 1,200 left out: broken link (cat/1.png, …)",
+        "note: 1 left out: no image",
     ]
     assert "ImageNet's are assumed" in notes[4]
     assert notes[5].startswith("note: The largest class, cat, has 99.0 % of the validation images.")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,13 @@ def test_optimism_is_what_the_search_saw_beyond_what_fresh_seeds_give() -> None:
     assert other.optimism is not None and (other.optimism.trial, other.optimism.searched) == (3, 0.95)
     modest = verdict(arm(3, BETTER, searched=0.90), arm(0, POOR, baseline=True))
     assert "The search did not flatter its best, trial 3" in words(modest)
+
+
+def test_luck_above_the_optimism_is_explained_by_easier_test_examples() -> None:
+    best = arm(3, BETTER, searched=0.93)
+    harder = replace(best, repeats=tuple(replace(one, validation=0.90) for one in best.repeats))
+    luck = "Luck accounts for 3.0 points: runs with fresh seeds are that much worse on the same validation images"
+    assert f"{luck}; on the test images they are 1.2 points better than on these." in words(verdict(harder, arm(0, POOR, baseline=True)))
 
 
 def test_who_failed_is_named_with_its_cause_and_never_recommended() -> None:

@@ -27,7 +27,7 @@ def budget(created: int = 0, memory: int = GIGABYTE, **changes: Any) -> int:
 def test_head_only_trials_of_one_batch_size_share_a_key_whatever_else_they_differ_in() -> None:
     space = {name: {"type": "int", "low": 1, "high": 64} for name in ("batch_size", "epochs")}
     spec = lane_spec(search_space=space)
-    keys = [shared_key(spec, {"batch_size": size, "epochs": epochs}) for size, epochs in ((8, 1), (8, 9), (16, 1))]
+    keys = [shared_key(spec, None, {"batch_size": size, "epochs": epochs}) for size, epochs in ((8, 1), (8, 9), (16, 1))]
     assert keys[0] == keys[1] is not None
     assert keys[2] not in (None, keys[0])
 
@@ -44,16 +44,16 @@ def test_head_only_trials_of_one_batch_size_share_a_key_whatever_else_they_diffe
 )
 def test_a_trial_trains_alone(changes: dict[str, Any]) -> None:
     spec = lane_spec(**changes)
-    assert shared_key(spec, {"lr": 0.1}) is None
-    assert not may_share(training(spec))
+    assert shared_key(spec, None, {"lr": 0.1}) is None
+    assert not may_share(training(spec), None)
 
 
 def test_the_depth_that_a_trial_draws_decides_for_it() -> None:
     space = {"frozen_layers": {"type": "int", "low": 0, "high": STAGES}}
     spec = spec_of(model={"name": "resnet18", "weights": "DEFAULT"}, search_space=space)
-    assert may_share(training(spec))
-    assert shared_key(spec, {"frozen_layers": STAGES}) is not None
-    assert shared_key(spec, {"frozen_layers": STAGES - 1}) is None
+    assert may_share(training(spec), None)
+    assert shared_key(spec, None, {"frozen_layers": STAGES}) is not None
+    assert shared_key(spec, None, {"frozen_layers": STAGES - 1}) is None
 
 
 def test_memory_bounds_the_lanes_but_one_always_fits() -> None:

@@ -68,6 +68,7 @@ def test_what_varies_without_a_method_has_the_method_to_write_as_its_remedy() ->
         ({}, {"method": "lora", "frozen_layers": 3}, "frozen_layers"),
         ({}, {"method": "lora", "reinit_layers": 3}, "reinit_layers"),
         ({"method": METHODS}, {"adapter_size": 8}, "adapter_size"),
+        ({}, {"lora_r": 8}, "lora_r"),  # the default
     ],
 )
 def test_a_fixed_value_that_applies_to_no_trial_is_refused(space: dict[str, Any], fixed: dict[str, Any], name: str) -> None:
@@ -157,9 +158,9 @@ def test_the_repeats_of_a_confirmed_configuration_ask_for_its_depth() -> None:
 
 def test_only_trials_of_the_head_alone_train_together() -> None:
     spec = study({"method": METHODS}, {"frozen_layers": STAGES, "lora_layers": 1})
-    assert may_share(training(spec))
-    assert shared_key(spec, {"lr": 0.1, "method": "full"}) is not None
-    assert shared_key(spec, {"lr": 0.1, "method": "lora"}) is None
+    assert may_share(training(spec), None)
+    assert shared_key(spec, None, {"lr": 0.1, "method": "full"}) is not None
+    assert shared_key(spec, None, {"lr": 0.1, "method": "lora"}) is None
 
 
 def test_a_config_without_a_method_keeps_its_digest() -> None:

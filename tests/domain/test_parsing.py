@@ -166,6 +166,44 @@ def messages(document: object) -> dict[str, str]:
     return {fault.pointer: fault.message for fault in caught.value.faults}
 
 
+LISTED = "write `lora_targets: attention`, `lora_targets: mlp` or `lora_targets: all` under fixed"
+SCALAR = "one value is expected here; write a number, a text, true or false"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"fixed": {"lora_targets": ["query"]}}, {"#/fixed/lora_targets": f"this has one value; {LISTED}"}),
+        (
+            {"fixed": {"target_modules": ["q", "v"]}},
+            {"#/fixed/target_modules": f"the trainer calls this lora_targets, which has one value; {LISTED}"},
+        ),
+        ({"baseline": {"lr": [1, 2]}}, {"#/baseline/lr": SCALAR}),
+        ({"search_space__optimizer__choices": [["adam"], "sgd"]}, {"#/search_space/optimizer/choices/0": SCALAR}),
+        (
+            {"baseline": {"lora_alpha": 16}},
+            {
+                "#/baseline/lora_alpha": "a baseline gives values only to parameters of the search space; "
+                "write lora_alpha under fixed, or remove it"
+            },
+        ),
+        ({"preset": "text_head"}, {"#/preset": "this preset is not for image_classification; choose one of image_augmented, "}),
+        ({"preset": "nlp"}, {"#/preset": "no such preset ships with Thawline; choose one of image_augmented, "}),
+        ({"task": "image-classification"}, {"#/task": "no such task is installed; did you mean image_classification?"}),
+    ],
+)
+def test_a_fault_has_one_message_with_the_lines_to_write(changes: dict[str, Any], expected: dict[str, str]) -> None:
+    found = messages(changed(**changes))
+    assert {pointer: text for pointer, text in found.items() if not text.startswith(expected.get(pointer, "-"))} == {}
+    assert found.keys() == expected.keys()
+
+
+def test_the_other_sections_are_checked_as_those_of_the_task_with_nearly_this_name() -> None:
+    document = changed(task="Text-Classification", model={"name": "owner/name"}, data={"path": "/data/a.csv", "location": "workers"})
+    document |= {"search_space": {"lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}}, "fixed": {"max_length": 3}}
+    assert faults(document) == {"#/task": "unknown_task", "#/fixed/max_length": "greater_than_equal"}
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [

@@ -106,6 +106,10 @@ def test_every_name_that_can_be_completed_is_there() -> None:
     assert sections["replace"]["default"] is False
 
 
+def test_the_default_of_the_precision_is_that_of_a_new_study() -> None:
+    assert SCHEMA["properties"]["fixed"]["properties"]["precision"]["default"] == "auto"
+
+
 def test_every_section_is_described() -> None:
     described = {name for name, section in SCHEMA["properties"].items() if "description" in section}
     targets = {name for name, section in SCHEMA["properties"].items() if "$ref" in section}

@@ -86,13 +86,13 @@ def thaw(server: str, place: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def until(condition: Callable[[], Any], place: Path) -> Any:
+def until(condition: Callable[[], Any], place: Path, pause_seconds: float = 0.1) -> Any:
     """What the condition returns once it holds."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.1)
+        time.sleep(pause_seconds)
     raise AssertionError(f"it did not happen in {SECONDS} s:\n{(place / 'workers.log').read_text()[-4000:]}")
 
 

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from service.domain.export import Confirmed, Exported, Origin, Point
+from service.domain.export import Confirmed, Exported, Origin, Point, lock_of
+from service.domain.spec import Objective
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.card import card, is_within, plain, sparkline
+from service.exports.configuration import requirements
 from tests.export.conftest import NOTHING, exported_of
+from tests.operations.driving import PICTURE
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Finished, Scores
 from trainer.targets.classes.card import ByClass, ClassSummary, Mistake
+from trainer.targets.examples import excerpt
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
 from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates
 
@@ -96,7 +100,7 @@ def test_the_card_states_a_given_split_and_what_was_left_out(full: Exported) -> 
     for said in (
         "- The data's own split is used: train/ for train.", "- Columns that are not used: age.",
         "1 of them in several parts of the data's own",
-        r"- Left out: 7 of the files: broken link (\[a\](b).png, …).",
+        r"- Left out: 7, broken link (\[a\](b).png, …).",
     ):  # fmt: skip
         assert said in text, said
 
@@ -122,10 +126,29 @@ def test_one_that_is_not_confirmed_says_so_at_the_top_and_promises_nothing(full:
     assert text.splitlines()[2] == "**Not confirmed yet: the search is under way.**"
     assert "Expect less on new images." in text and "interval" not in text and "uplift" not in text
     assert "Recall of trial 3, on the validation images." in text
+    least = full.reached.model_copy(update={"objective": Objective(metric="loss", direction="minimize")})
+    text = card(full.model_copy(update={"confirmed": None, "reached": least, "curve": ()}))
+    assert "Expect a higher value, which is worse, on new images." in text
+
+
+def test_the_card_states_the_settings_of_the_method_also_where_they_are_defaults(full: Exported, config: Config) -> None:
+    assert "| method | full |" in card(full) and "| lora" not in card(full)
+    text = card(full.model_copy(update={"config": config(method="lora", lora_r=4)}))
+    for row in ("| method | lora |", "| lora\\_r | 4 |", "| lora\\_alpha | 16 |", "| lora\\_dropout | 0.0 |"):
+        assert row in text, row
+    assert "prompt" not in text and "reinit" not in text
+
+
+def test_the_libraries_of_text_models_are_in_the_lock_and_the_requirements(full: Exported) -> None:
+    lock = lock_of({"torch": "2.14.1+cu130", "transformers": "5.10.0", "tokenizers": "0.22.1", "peft": "0.19.0", "threads": "2"})
+    assert lock == {"torch": "2.14.1", "transformers": "5.10.0", "tokenizers": "0.22.1", "peft": "0.19.0"}
+    lines = requirements(full.model_copy(update={"lock": lock})).splitlines()
+    assert {"transformers==5.10.0", "tokenizers==0.22.1", "peft==0.19.0"} <= {*lines}
 
 
 def test_beside_a_model_it_says_what_the_model_reached(full: Exported) -> None:
     text = card(full, FINISHED)
+    assert "| seconds of training this model | 12.3 |" in text and "Trial 3 trained 1,234 parameters, in 10.0 seconds" in text
     assert "| test | 80.00 % |" in text and "lies within the stated interval" in text and "3 MB" in text
     worse = FINISHED.model_copy(update={"test": Scores(metrics={"accuracy": 0.7}, report={"per_class_recall": {}, "confusion_matrix": ()})})
     assert "lies **outside** the stated interval" in card(full, worse)
@@ -173,6 +196,28 @@ def test_what_users_wrote_is_text_in_every_place(full: Exported) -> None:
     kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
     assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open"}
     assert "\u202e" not in card(hostile)
+
+
+WRONG = {"target": "a", "predicted": "b", "target_probability": 0.25, "probability": 0.5}
+
+
+def test_the_card_has_the_texts_of_the_most_wrong_examples(full: Exported) -> None:
+    said = [{**WRONG, "name": f"row {number}", "text": f"text {number}"} for number in range(6)]
+    text = card(full, report={"worst_classes": [{**WRONG, "name": "no text"}, *said]})
+    section = text.split("## Most wrong predictions\n\n")[1].split("\n\n## ")[0]
+    assert section.startswith("Of trial 3, on the validation images.\n\n| text | where it is | true class | predicted class |\n")
+    assert section.endswith("\n| text 4 | row 4 | a (25.0 %) | b (50.0 %) |") and section.count("\n| text ") == 6, "a head and five rows"
+    hostile = card(full, report={"worst_classes": [{**WRONG, "name": HOSTILE[:200], "text": excerpt(HOSTILE)}]})
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(hostile)
+    assert _shape(tokens) == _shape(MarkdownIt("gfm-like", {"linkify": False}).parse(card(full, report={"worst_classes": said[:1]})))
+
+
+def test_the_card_has_no_pictures_and_nothing_of_reports_with_names_alone(full: Exported) -> None:
+    section = card(full, report={"worst_classes": [{**WRONG, "name": "b/1.png", "picture": PICTURE}]}).split("## Most wrong predictions")[1]
+    assert "| image | true class | predicted class |" in section and "| b/1.png | a (25.0 %) | b (50.0 %) |" in section
+    assert PICTURE not in section
+    names = {"worst_classes": [{**WRONG, "name": "b/1.png"}]}
+    assert card(full, report=names) == card(full, report={}) == card(full)
 
 
 def _harmless(hostile: Exported) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PAGES = ("/", "/new", "/workers", "/compare", "/login", "/figure", "/plotly.js",
 RECORDED = ("changes", "figures", "files", "lists", "refusals", "service", "study-curves", "token")  # files with a call of each route
 UNKNOWN = {"GET /nowhere", f"PUT {API}/studies"}  # routes that there are not
 COUNTERS = (
-    "thawline_http_requests",
+    "thawline_http_request",
     "thawline_disk_free_bytes",
     "thawline_sweep_age_seconds",
 )  # their values are of this process and machine

@@ -81,6 +81,7 @@ def test_faults_of_a_separate_file_name_its_field(write: Write, tmp_path: Path) 
     assert (place, code) == ("#/data/validation", "missing_data") and str(tmp_path) not in message
     [(place, code, message)] = faults(study(train, test=str(write("test.csv", "text,label", "hello,secret"))))
     assert (place, code) == ("#/data/target", "label_missing_in_train") and "secret" not in message
+    assert message.endswith("; `thaw data inspect FILE` on the server's machine shows the names")
 
 
 def test_each_file_must_lie_in_a_root(write: Write, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_test_file_is_a_test_part_for_the_confirmation(write: Write) -> None:
 
 def test_relative_paths_of_files_are_those_beside_the_study(tmp_path: Path) -> None:
     document = study(Path("train.csv"), validation="dev.csv", test=0.2)
-    resolved = resolve_paths(document, tmp_path)
+    resolved = resolve_paths(document, tmp_path / "bad" / "..")  # no such folder: nothing to follow
     assert isinstance(resolved, dict) and resolved["data"] == {
         "path": f"{tmp_path}/train.csv",
         "validation": f"{tmp_path}/dev.csv",

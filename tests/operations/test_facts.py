@@ -14,7 +14,7 @@ from service.store import Store
 from tests.narrowed import trained
 from tests.operations.driving import FACTS, claim_trials, kinds_of, spec_of, study_of
 from trainer.tasks.text.config import FoundTextModel
-from trainer.tasks.text_classification.config import TextClassificationInfo
+from trainer.tasks.text_classification.spec import TextClassificationInfo
 
 MANY = tuple(f"c{number:02}" for number in range(77))
 MODEL = FoundTextModel(type="llama", stages=7, positions=512)

@@ -97,6 +97,19 @@ def test_reports_of_a_lost_attempt_stay_until_the_next_one_replaces_them(store: 
     assert [one.resumed for one in store.read(queries.attempts, trial.id)] == [0, 2]  # the step before its first report
 
 
+def test_an_attempt_that_starts_anew_and_ends_earlier_leaves_no_steps_of_the_lost_one(store: Store) -> None:
+    """I19: a script without checkpoints begins at step 1 again; the pruner and the pages must not see the later steps."""
+    study = ready(store)
+    reports = [MetricReport(step, {"val/loss": 1 / step}) for step in (1, 2, 3)]
+    operations.record(store, [Write(claimed(store).lease, reports=reports, outcome=Released("its worker left"))])
+    again = claimed(store)
+    first, second = (Write(again.lease, reports=[MetricReport(step, {"val/loss": 1 - step / 10})]) for step in (1, 2))
+    for write in (first, first, second):  # the first one twice: its answer was lost
+        operations.record(store, [write])
+    trial = store.read(queries.find_trial, study.id, 0)
+    assert {one.step: one.value for one in store.read(queries.metrics, trial.id)} == {1: 0.9, 2: 0.8} and trial.step == 2
+
+
 def test_a_confirmation_has_means_over_seeds_alone(store: Store) -> None:
     study = ready(store, budget={"trials": 1}, baseline={"lr": 0.5, "unused": "a"}, confirm={"top": 1, "seeds": 2})
     finish(store, claimed(store), 0.5)

@@ -1,5 +1,7 @@
 """Webhooks: what receivers get, what they may answer, and where they may be."""
 
+import io
+import logging
 import re
 import socket
 import ssl
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from search_spaces import Fault
+from service.cli.console import configure_logging
 from service.domain.errors import InvalidInput
 from service.domain.records import Event
 from service.domain.states import EventKind
@@ -182,6 +185,19 @@ def test_what_a_receiver_says_is_in_no_error(embedded_store: Store) -> None:
             assert error_of(embedded_store, receiver.url) == expected
 
 
+def test_the_log_of_a_server_has_no_address_of_a_webhook(embedded_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T19: the address of a Slack webhook is a secret, and the HTTP client logs the address of each request."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("httpx2"), "level", logging.NOTSET)
+    written = io.StringIO()
+    with receiving() as receiver, webhook_to(embedded_store, f"slack:{receiver.url}") as webhook:
+        configure_logging(Settings(webhooks=(f"slack:{receiver.url}",), webhook_secret=SECRET), "server", written)
+        list(webhook.deliver(block_of(one_event())))
+        logging.getLogger("thawline.web").error("%s %s", receiver.url, SECRET)
+        assert len(receiver.requests) == 1
+    assert written.getvalue().count("***") == 2 and "secret-path" not in written.getvalue() and SECRET not in written.getvalue()
+
+
 def test_a_closed_port_and_an_unknown_name(embedded_store: Store) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -194,7 +210,7 @@ def test_a_closed_port_and_an_unknown_name(embedded_store: Store) -> None:
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1",
      "0.0.0.0",  # noqa: S104  (an address to refuse)
      "::1", "fe80::1", "fc00::1",
-     "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"],
+     "::ffff:10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "fec0::1", "2002:a00:1::1"],
 )  # fmt: skip
 def test_a_name_with_an_address_in_a_private_network_is_refused(
     embedded_store: Store, address: str, monkeypatch: pytest.MonkeyPatch

@@ -122,7 +122,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "a parameter too many": (lambda all: all[1]["params"].update(momentum=0.5), "#/line 2/params/momentum", "inactive_parameter"),
     "NaN for a value": (partial(put, 2, "value", math.nan), "#/line 2/value", "not_finite"),
     "a word for a value": (partial(put, 2, "value", "nan"), "#/line 2/value", "no_value"),
-    "a text for a metric": (lambda all: all[1]["metrics"].update(accuracy="0.9"), "#/line 2/metrics/accuracy/float", "float_type"),
+    "a text for a metric": (lambda all: all[1]["metrics"].update(accuracy="0.9"), "#/line 2/metrics/accuracy", "scalar_type"),
     "infinity in a curve": (
         lambda all: all[1]["reports"]["metrics"].update(loss=[math.inf]), "#/line 2/reports/metrics/loss/0/float", "finite_number",
     ),

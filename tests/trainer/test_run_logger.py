@@ -69,7 +69,7 @@ def test_what_was_left_out_of_the_data_is_logged_once_a_run(caplog: pytest.LogCa
         "data: It is said.",
         "data: 3 groups by the column patient, each in one part of the split.",
         "data: Columns that are not used: x.",
-        "data: Left out: 7 of the files: broken link (a.png, b.png, …).",
+        "data: Left out: 7, broken link (a.png, b.png, …).",
     ]
 
 

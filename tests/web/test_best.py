@@ -11,7 +11,7 @@ from service import operations
 from service.domain.export import read_export
 from service.domain.records import Claim
 from service.store import queries
-from tests.operations.driving import claim_trials
+from tests.operations.driving import WRONG, claim_trials, with_examples
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.problem import assert_problem
 from trainer.protocol import Finished, Scores
@@ -72,6 +72,14 @@ def test_until_it_is_confirmed_the_best_of_the_search_is_given_and_said_to_look_
     assert "**Not confirmed yet" in client.get(BEST, params={"format": "card"}).text
 
 
+def test_the_texts_of_the_most_wrong_examples_are_in_the_card_alone(client: TestClient, lab: Laboratory) -> None:
+    lab.study("digits", budget={"trials": 1})
+    done = with_examples(WRONG | {"text": "a text that is told"})
+    assert operations.record(lab.store, [operations.Write(lab.claim().lease, outcome=done)]) == []
+    found = {form: client.get(BEST, params={"format": form}).text for form in ("json", "yaml", *TEXT)}
+    assert [form for form, text in found.items() if "a text that is told" in text] == ["card"]
+
+
 def test_the_manifest_of_the_images_is_in_the_file(client: TestClient, lab: Laboratory) -> None:
     study = lab.study(checked=False)
     operations.pass_check(lab.store, study.id, FACTS, "AAAAAA==.AA==")
@@ -86,6 +94,9 @@ def test_a_study_that_confirms_nothing_says_what_its_best_is_worth(client: TestC
     assert found["confirmed"] is None
     assert found["note"].startswith("Not confirmed: this study confirms nothing") and "the best of 1 try" in found["note"]
     assert "data.test, or data.split: given if the data has a test part of its own" in found["note"]
+    key = lab.study("tested", data={"path": "/data/digits", "location": "workers", "test": 0.2}).id
+    lab.finish(lab.claim_from("tested"), 0.7)
+    assert "set confirm, say to {top: 3, seeds: 5}. The value" in client.get(f"/api/v1/studies/{key}/best").json()["note"]
 
 
 def test_a_study_that_was_stopped_before_it_confirmed_says_so(client: TestClient, lab: Laboratory) -> None:

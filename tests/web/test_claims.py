@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -16,12 +17,15 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
+from service.domain.spec import StudySpec
 from service.domain.states import TrialState
+from service.search.study import StudySearch
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.schema import attempt, idempotency
 from service.web.app import create_app
 from tests.operations.driving import FACTS, checkpoint, report
+from tests.operations.test_scripts import STUDY as SCRIPT
 from tests.web.laboratory import HERE, study_document
 from tests.web.problem import assert_problem
 
@@ -162,6 +166,29 @@ def test_sixteen_clients_get_each_trial_once(claims: Claims) -> None:
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * TRIALS
 
 
+def test_a_heartbeat_does_not_wait_for_claims_that_wait_for_the_sampler(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More claims than the server has threads for requests, while a suggestion takes long."""
+    claims.study(budget={"trials": 60})
+    held = claims.claim()
+    suggest, thinking, may_end = StudySearch.suggest, Event(), Event()
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        thinking.set()
+        assert may_end.wait(60)
+        return suggest(*given, **options)
+
+    monkeypatch.setattr(StudySearch, "suggest", slowly)
+    with ThreadPoolExecutor(43) as pool:
+        asked = [pool.submit(claims.ask, worker=f"w{number}") for number in range(42)]
+        assert thinking.wait(60)
+        heartbeat = pool.submit(claims.post, held, "heartbeat")
+        try:
+            assert heartbeat.result(timeout=30).status_code == 200
+        finally:
+            may_end.set()
+    assert Counter(one.result().status_code for one in asked) == {201: 42}
+
+
 def test_the_answer_says_why_there_is_no_trial(claims: Claims) -> None:
     study = claims.study(budget={"trials": 2, "parallel": 1})
 
@@ -223,6 +250,24 @@ def test_the_token_is_needed_and_no_other_one_will_do(claims: Claims) -> None:
     assert len(stored) == 3 and not any(one["token"] in text for one in (first, second) for text in stored)
 
 
+def test_a_token_that_was_used_before_is_refused_for_the_next_claim(claims: Claims) -> None:
+    """T22: of the trial's last attempt, of a claim that ended well, and of a deleted study."""
+    claims.study()
+    lost = claims.claim()
+    claims.lose(lost)
+    again = claims.claim()
+    assert (again["number"], again["attempt"]) == (0, 2)
+    other = claims.claim()
+    assert claims.post(other, "finish", {"metrics": {"accuracy": 0.1}}).status_code == 200
+    claims.study("deleted")
+    gone = claims.claim("deleted")
+    claims.client.delete(f"{API}/studies/deleted")
+    for used in (lost, other, gone):
+        for verb, body in (("heartbeat", None), ("report", {"step": 1, "metrics": {"accuracy": 0.5}}), ("finish", None)):
+            assert_problem(claims.post(again | {"token": used["token"]}, verb, body), 403, "claim-token-refused")
+    assert (claims.trial(again).state, claims.trial(again).step) == (TrialState.RUNNING, 0)
+
+
 @pytest.mark.parametrize("other", ["0" * 16 + "-0-1", "x", "8c5f", "{study}-0-2", "{study}-1-1", "{study}-0-999999999", "{study}--0-1"])
 def test_an_unknown_claim_is_not_found(claims: Claims, other: str) -> None:
     claim = (claims.study(), claims.claim())[1]
@@ -281,6 +326,19 @@ def test_a_trial_with_a_checkpoint_starts_again_for_a_claimant(claims: Claims) -
     assert claims.trial(claim).checkpoints == ()
     rows = claims.client.get(f"{API}/studies/digits/trials/0/metrics").json()["rows"]
     assert [row["step"] for row in rows] == [1]
+
+
+def test_a_lost_trial_of_a_script_starts_again_for_a_claimant(claims: Claims) -> None:
+    """A worker's script may resume from its own checkpoints, a claimant has none: its first step is the first one."""
+    operations.create_study(claims.store, StudySpec.model_validate(SCRIPT))
+    lost = claims.claim("mine")
+    for step in (1, 2):
+        claims.post(lost, "report", {"step": step, "metrics": {"val/loss": 1 / step}})
+    claims.lose(lost)
+    claim = claims.claim("mine")
+    assert claims.post(claim, "report", {"step": 1, "metrics": {"val/loss": 0.9}}).json() == {"step": 1, "stop": False, "why": None}
+    rows = claims.client.get(f"{API}/studies/mine/trials/0/metrics").json()["rows"]
+    assert [(row["step"], row["metrics"]) for row in rows] == [(1, {"val/loss": 0.9})]
 
 
 def test_a_finish_counts_once(claims: Claims) -> None:

@@ -127,6 +127,11 @@ def test_a_copy_begins_with_the_other_study_and_differs_in_its_name_alone(
     assert copy.model_copy(update={"name": name}) == stated
 
 
+def test_the_presets_of_the_task_alone_are_offered(page: Page) -> None:
+    page.goto("/new?task=text_classification")
+    expect(page.get_by_label("Preset").locator("option")).to_contain_text(["none", "text_classification:", "text_head:", "text_lora:"])
+
+
 def test_hostile_names_stay_text_in_the_form(page: Page) -> None:
     page.goto("/new")
     page.get_by_role("tab", name="YAML or JSON").click()

@@ -82,6 +82,8 @@ def test_the_line_that_a_notice_shows_removes_the_notice(client: TestClient, cha
         {"pruner": {"name": "asha", "min_steps": 2}},
         {"pruner": {**MEDIAN, "n_warmup_steps": 1}},
         {"sampler": {"name": "tpe"}},
+        {"budget": {"trials": 1}, "pruner": MEDIAN},
+        {"budget": {"trials": 5}, "sampler": {"name": "tpe"}},
         {"confirm": {"top": 2, "seeds": 3}, "data": {"path": "/data/digits", "location": "workers", "test": 0.2}},
         {"pruner": {**MEDIAN, "n_startup_trials": 50}, "sampler": {"name": "tpe", "n_startup_trials": 50}, "budget": {"hours": 1}},
     ],

@@ -92,6 +92,8 @@ def test_large_numbers_are_written_with_significant_digits(page: Page) -> None:
         "1.23e-5",
         "64",
     ]
+    parameters = """(values) => import("/static/format.js").then(({ scalar }) => values.map(scalar))"""
+    assert page.evaluate(parameters, [714211323, 0.123456]) == ["714211323", "0.1235"]  # a seed is copied
     mark = f"""async ([unit, values]) => {{ {MEASURE}
       const {{ mark }} = await import("/static/axis.js");
       return values.map((value) => mark(it({{ unit }}), value));

@@ -54,6 +54,12 @@ def test_a_folder_that_no_live_worker_allows_is_refused(client: TestClient, stor
     assert [one["code"] for one in checked["faults"]] == ["script_not_allowed"]
 
 
+def test_a_claimant_over_rest_is_no_worker_that_forbids_scripts(client: TestClient, tmp_path: Path) -> None:
+    key = posted(client, tmp_path).json()["id"]
+    assert client.post(f"/api/v1/studies/{key}/claims").status_code == 201
+    assert posted(client, tmp_path, name="another").status_code == 201
+
+
 def test_a_folder_below_an_allowed_one_is_accepted_also_by_a_link(client: TestClient, store: Store, tmp_path: Path) -> None:
     (tmp_path / "real" / "code").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")

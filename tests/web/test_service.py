@@ -83,7 +83,14 @@ def test_models_are_listed_and_shown_with_their_stages_in_order(client: TestClie
 def test_the_shipped_search_spaces_say_what_they_are_for(client: TestClient) -> None:
     shown = client.get("/api/v1/search-spaces").json()["presets"]
     assert [preset["name"] for preset in shown] == list(presets.names())
-    assert all(preset["summary"] and preset["cost"] and preset["expect"] and preset["search_space"] for preset in shown)
+    assert all(
+        preset["name"] in presets.names(preset["task"])
+        and preset["summary"]
+        and preset["cost"]
+        and preset["expect"]
+        and preset["search_space"]
+        for preset in shown
+    )
 
 
 def test_the_tasks_are_listed_with_what_is_known_of_their_metrics(client: TestClient) -> None:

@@ -16,9 +16,9 @@ from trainer.configuration import DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.image_multilabel.config import ImageMultilabelInfo
 from trainer.tasks.image_regression.config import ImageRegressionInfo
-from trainer.tasks.text_classification.config import TextClassificationInfo
-from trainer.tasks.text_multilabel.config import TextMultilabelInfo
-from trainer.tasks.text_regression.config import TextRegressionInfo
+from trainer.tasks.text_classification.spec import TextClassificationInfo
+from trainer.tasks.text_multilabel.spec import TextMultilabelInfo
+from trainer.tasks.text_regression.spec import TextRegressionInfo
 
 pytestmark = pytest.mark.browser
 

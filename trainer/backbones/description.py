@@ -5,6 +5,7 @@ Nothing in the folder is executed, and reading is bounded.
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,6 +23,9 @@ from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+COPY_TOKENIZER = f"copy the tokenizer's files ({TOKENIZER}, {TOKENIZER_FILES[1]}) from the place that the model came from"
+VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""Files from which the library makes a tokenizer.json. Without one of them it makes a tokenizer of special tokens alone."""
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 MOST_CONFIG_BYTES = 2**20
 MOST_INDEX_BYTES = 8 * 2**20
@@ -54,44 +58,17 @@ class UnfitFolder(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextModelInfo:
-    """A text model; implements `trainer.tasks.base.ModelInfo`."""
+class TextHead:
+    """The properties of a text model that determine its head."""
 
     model_type: str
-    stage_names: tuple[str, ...]  # the embeddings and each layer; layers that share their weights are one stage
-    stage_parameters: tuple[int, ...]
     hidden_size: int
-    positions: int | None  # the longest text in tokens; None without a limit
-    vocabulary: int  # rows of the token embedding
-    tokens: int  # of the tokenizer: its largest id, plus 1
-    tokenizer: str  # its algorithm, such as WordPiece
-    dtypes: tuple[str, ...]  # of the weights
-    weight_files: tuple[str, ...]
-    license: str | None
     activation: str = "gelu"  # in the library's own head of DeBERTa and ModernBERT
 
     @property
     def family(self) -> TextFamily:
         """The type of the model."""
         return FAMILIES[self.model_type]
-
-    @property
-    def stages(self) -> int:
-        """The number of stages that can be frozen."""
-        return len(self.stage_names)
-
-    @property
-    def weights(self) -> Collection[str]:
-        """DEFAULT, the weights in the folder."""
-        return ("DEFAULT",)
-
-    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
-        """A fault if the model has no positions for texts of that length, or cannot be fine-tuned by that method."""
-        return fault_of(name, value, model_type=self.model_type, stages=self.stages, positions=self.positions)
-
-    def refuse_weights(self, outline: Outline, file_name: str) -> None:
-        """Raises UnreadableWeights: the weights of a text model are those of its folder."""
-        raise UnreadableWeights("it would replace the weights in the folder that model.name names; leave model.weights out")
 
     def pooling_of(self, pooling: AutoPooling) -> PoolingKind:
         """The pooling of the head; auto is the one of the library's own head."""
@@ -113,6 +90,39 @@ class TextModelInfo:
             return norm + hidden * outputs
         dense = {"pooler": hidden * (hidden + 1), "dense": hidden * (hidden + 1), "prediction": hidden * (hidden + 1)}
         return norm + (dense[self.family.head] if own else 0) + (hidden + 1) * outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextModelInfo(TextHead):
+    """A text model; implements `trainer.tasks.base.ModelInfo`."""
+
+    stage_names: tuple[str, ...]  # the embeddings and each layer; layers that share their weights are one stage
+    stage_parameters: tuple[int, ...]
+    positions: int | None  # the longest text in tokens; None without a limit
+    vocabulary: int  # rows of the token embedding
+    tokens: int  # of the tokenizer: its largest id, plus 1
+    tokenizer: str  # its algorithm, such as WordPiece
+    dtypes: tuple[str, ...]  # of the weights
+    weight_files: tuple[str, ...]
+    license: str | None
+
+    @property
+    def stages(self) -> int:
+        """The number of stages that can be frozen."""
+        return len(self.stage_names)
+
+    @property
+    def weights(self) -> Collection[str]:
+        """DEFAULT, the weights in the folder."""
+        return ("DEFAULT",)
+
+    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
+        """A fault if the model has no positions for texts of that length, or cannot be fine-tuned by that method."""
+        return fault_of(name, value, model_type=self.model_type, stages=self.stages, positions=self.positions)
+
+    def refuse_weights(self, outline: Outline, file_name: str) -> None:
+        """Raises UnreadableWeights: the weights of a text model are those of its folder."""
+        raise UnreadableWeights("it would replace the weights in the folder that model.name names; leave model.weights out")
 
 
 Permit = Callable[[Path], None]
@@ -204,6 +214,12 @@ def _described(folder: Path, signature: Signature) -> TextModelInfo:
     if rows != vocabulary:
         raise UnfitFolder(
             "unfit_weights", f"its weights have embeddings of {rows:,} tokens, its config.json {vocabulary:,}; download both again"
+        )
+    if 2 * tokens < rows:
+        raise UnfitFolder(
+            "unfit_tokenizer",
+            f"its tokenizer has {tokens:,} tokens, but the model has embeddings of {rows:,} tokens, so most of every text would be "
+            f"unknown; {COPY_TOKENIZER}",
         )
     if tokens > rows:
         raise UnfitFolder(
@@ -385,14 +401,13 @@ def _parameters(tensors: Mapping[str, TensorOutline], family: TextFamily, names:
 
 def _tokenizer(folder: Path) -> tuple[str, int]:
     """The tokenizer's algorithm, and its largest id plus 1. Raises UnfitFolder."""
-    document = _document(
-        folder,
-        TOKENIZER,
-        MOST_TOKENIZER_BYTES,
+    remedy = (
         f"it has no {TOKENIZER}; write it with `from transformers import AutoTokenizer; "
-        f'AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}")`',
-        code="missing_tokenizer",
+        f'AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}")`'
     )
+    if not any(os.path.lexists(folder / name) for name in VOCABULARIES):
+        remedy = f"it has no {TOKENIZER} and no vocabulary such as {VOCABULARIES[0]}; {COPY_TOKENIZER}"
+    document = _document(folder, TOKENIZER, MOST_TOKENIZER_BYTES, remedy, code="missing_tokenizer")
     damaged = UnfitFolder("unfit_tokenizer", f"its {TOKENIZER} is damaged; download it again")
     model, added = document.get("model"), document.get("added_tokens", [])
     if not isinstance(model, dict) or not isinstance(added, list):

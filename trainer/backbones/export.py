@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 
 from trainer import files
-from trainer.backbones.description import MOST_INDEX_BYTES, MOST_TOKENIZER_BYTES, TOKENIZER, TOKENIZER_FILES, AutoPooling
+from trainer.backbones.description import CONFIG, MOST_INDEX_BYTES, MOST_TOKENIZER_BYTES, TOKENIZER, TOKENIZER_FILES, AutoPooling
 from trainer.backbones.factory import PooledText, describe, quiet
 from trainer.backbones.usage import HEAD
 from trainer.files import read_regular
@@ -50,6 +50,9 @@ def save(model: StagedModel, folder: Path, source: Path, outputs: Outputs) -> No
     try:
         with quiet():
             whole.save_pretrained(folder)
+        mode = (folder / CONFIG).stat().st_mode
+        for weights in folder.glob("*.safetensors"):  # the library writes them readable for their owner alone
+            weights.chmod(mode)
     finally:
         whole.config = before
     if isinstance(network, PooledText):

@@ -2,24 +2,28 @@
 
 from typing import assert_never
 
-from trainer.backbones.description import AutoPooling, TextModelInfo
+from trainer.backbones.description import AutoPooling, TextHead
 from trainer.backbones.families import PoolingKind
 
 HEAD = "head.safetensors"
 
 
-def usage(info: TextModelInfo, pooling: AutoPooling, folder: str) -> str:
-    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`."""
+TEXTS = 'texts = ["a text", "another text"]\n'
+PAIRS = 'texts, texts_b = ["a text", "another text"], ["its second text", "another second text"]\n'
+
+
+def usage(head: TextHead, pooling: AutoPooling, folder: str, *, pairs: bool = False) -> str:
+    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`, with `pairs` also of `texts_b`."""
     where = repr(folder)
-    encode = 'tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
-    if info.has_own_head(pooling):
+    encode = f'tokenizer(texts, {"texts_b, " if pairs else ""}padding=True, truncation=True, return_tensors="pt")'
+    if head.has_own_head(pooling):
         kind = "AutoModelForSequenceClassification"
         return (
             f"from transformers import {kind}, AutoTokenizer\n\n"
             f"tokenizer, model = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where})\n"
             f"logits = model(**{encode}).logits\n"
         )
-    kind = "T5EncoderModel" if info.model_type == "t5" else "AutoModel"
+    kind = "T5EncoderModel" if head.model_type == "t5" else "AutoModel"
     return (
         "from safetensors.torch import load_file\n"
         "from torch.nn.functional import linear\n"
@@ -28,7 +32,7 @@ def usage(info: TextModelInfo, pooling: AutoPooling, folder: str) -> str:
         f"load_file({f'{folder}/{HEAD}'!r})\n"
         f"tokens = {encode}\n"
         'states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][:, :, None]\n'
-        f'logits = linear({_pooled(info.pooling_of(pooling))}, head["weight"], head["bias"])\n'
+        f'logits = linear({_pooled(head.pooling_of(pooling))}, head["weight"], head["bias"])\n'
     )
 
 

@@ -1,7 +1,8 @@
 """`python -m trainer.data.inspection`: lists and splits a data set as a run does, for `thaw data inspect`.
 
-Reads one JSON object from standard input: `task`, `data`, and optionally `model`, `cache` (a folder) and `cache_bytes`. Writes one JSON
-object to standard output: a Splitting, or `{"fault": SENTENCE}` for data that cannot be used.
+Reads one JSON object from standard input: `task`, `data`, and optionally `model`, `size` (the value of the hyperparameter that the
+task names as its size), `cache` (a folder) and `cache_bytes`. Writes one JSON object to standard output: a Splitting, or
+`{"fault": SENTENCE, "code": CODE, "place": PATH}` for data or a model that cannot be used.
 """
 
 import json
@@ -20,14 +21,16 @@ from trainer.tasks.capabilities import MeasuresInput
 from trainer.tasks.registry import task_of
 
 
-def split_of(task_name: str, data: DataConfig, model: ModelConfig | None, cache: Cache) -> Splitting:
+def split_of(task_name: str, data: DataConfig, model: ModelConfig | None, size: int | None, cache: Cache) -> Splitting:
     """List and split the data. Raises UnfitData, BadData, and UnfitModel for a model whose input cannot be measured."""
     task = task_of(task_name)
     listing = task.list_examples(data, cache, accepted=False)
     dataset = task.split(data, listing, cache, None)
     found = dataset.duplicate_facts
     measures = task.measure_input(model, dataset) if model is not None and isinstance(task, MeasuresInput) else {}
+    note = task.note_of_input(measures, size) if measures and size is not None and isinstance(task, MeasuresInput) else None
     return Splitting(
+        notes=() if note is None else (note,),
         parts=dataset.counts,
         distinct=len(dataset.contents),
         fingerprint=dataset.fingerprint,
@@ -51,11 +54,13 @@ def main() -> None:
     asked = read_request()
     task, model = asked["task"], asked.get("model")
     cache = Cache(Path(asked["cache"]), asked["cache_bytes"]) if asked.get("cache") else Cache.none()
+    own = None if model is None else _section(task, "model", model)
     try:
-        found = split_of(task, _section(task, "data", asked["data"]), None if model is None else _section(task, "model", model), cache)
-        answer = found.model_dump_json()
-    except (UnfitData, BadData, UnfitModel) as error:
-        answer = json.dumps({"fault": str(error)})
+        answer = split_of(task, _section(task, "data", asked["data"]), own, asked.get("size"), cache).model_dump_json()
+    except (UnfitData, BadData) as error:
+        answer = json.dumps({"fault": str(error), "code": "bad_data", "place": ["data"]})
+    except UnfitModel as error:
+        answer = json.dumps({"fault": str(error), "code": "unfit_model", "place": ["model", "name"]})
     sys.stdout.write(f"{answer}\n")
 
 

@@ -36,6 +36,7 @@ class Splitting(Frozen):
     fingerprint: str
     split: str
     listing: ListingFacts
+    notes: tuple[str, ...] = Field(default=(), description="sentences about the examples as the model's input")
     unreadable: tuple[str, ...] = Field(default=(), description="some of the files that are left out, with the reasons")
     unreadable_count: int = 0
     duplicates: Mapping[str, Any] | None = Field(default=None, description="groups of near-duplicates; None if not searched for")

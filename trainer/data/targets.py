@@ -18,6 +18,9 @@ class Strata:
     merged: int = 0  # strata that were too small, and are one
 
 
+LABELS_OF_EXAMPLE = "labels of an example"
+"""The measure of sets of labels in `described`."""
+
 TargetValue = str | float | tuple[str, ...]
 """A target: a label, a number, or the sorted labels of a set."""
 
@@ -83,5 +86,5 @@ def described(
     if numbers := [value for target, _ in targets if isinstance(value := values[target], float)]:
         measures["target"] = numbers
     if sizes := [len(value) for target, _ in targets if isinstance(value := values[target], tuple)]:
-        measures["labels of an example"] = sizes
+        measures[LABELS_OF_EXAMPLE] = sizes
     return dict(sorted(labels.items())), measures

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.cache import Cache
 from trainer.checkpoints import TrainingState
-from trainer.configuration import TrainConfig
+from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.features import Inputs, stored_outputs
 from trainer.graphs import CudaGraphs, GraphedStep, GraphMode, Graphs, Outputs
 from trainer.heads.joint import Execution, JointLinear, execution_on, flattened
@@ -33,7 +33,7 @@ from trainer.order import seed_for
 from trainer.preparation import PreparedRun
 from trainer.sequences import Features, dense
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.base import Task
+from trainer.tasks.base import Task, described_model
 from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
 
@@ -197,13 +197,13 @@ def _rows(features: Tensor) -> tuple[Tensor, int]:
     return features.permute(2, 3, 0, 1).reshape(places * len(features), -1), places  # channels stay contiguous
 
 
-def fits(config: TrainConfig) -> bool:
-    """Whether the run trains only a head, with hand-written gradients, on pretrained weights."""
+def fits(config: TrainConfig, info: DatasetInfo | None = None) -> bool:
+    """Whether the run trains only a head, with hand-written gradients, on pretrained weights. The info describes a model of a hub."""
     spec = spec_of(config.task)
-    if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name, dict(config)):
+    if not isinstance(spec, HeadsTogether) or not config.model.pretrained:
         return False
-    stages: int = spec.describe(config.model.name).stages
-    return methods_of(spec).frozen_stages(config.model.name, dict(config)) == stages
+    model, values = described_model(spec, config.model.name, info), dict(config)
+    return model is not None and spec.trains_together(model, values) and methods_of(spec).frozen_stages(model, values) == model.stages
 
 
 class HeadEnsemble:
@@ -239,7 +239,7 @@ class HeadEnsemble:
 
         `graphs` is for GPUs; other devices have none.
         """
-        if not all(fits(member.config) for member in members):
+        if not all(fits(member.config, run.info) for member in members):
             raise ValueError("only runs that train just a head on pretrained stages can be trained together")
         prefix, stack = split_head(run.model)
         longest = max(members, key=lambda member: member.config.epochs)

@@ -34,9 +34,11 @@ from trainer.scripts import inputs, processes
 from trainer.scripts.child import ScriptEnd, ScriptProcess, Stream
 from trainer.scripts.inputs import AttemptFolders
 from trainer.scripts.metrics import (
+    LONGEST_REPORT,
     MOST_REPORTS,
     EventFiles,
     FollowedFile,
+    KeptReports,
     Metrics,
     ScriptReport,
     StepCounter,
@@ -104,7 +106,11 @@ class ScriptAttempt:
         self._failure: Failed | None = None
         self._is_stopped = False
         self._terminate_at = self._kill_at = float("inf")  # monotonic seconds
-        self._look_at = self._measure_at = self._alive_at = 0.0
+        self._source = source_of(config, folders.out)
+        self._kept = KeptReports(folders.reported, resumed=folders.is_resumed)
+        self._has_reported = False  # a step of this attempt was complete
+        self._look_at = self._alive_at = 0.0
+        self._measure_at = time.monotonic() + MEASURE_SECONDS
         self._secrets = [
             value.encode()
             for name, value in config.environment.items()
@@ -138,11 +144,17 @@ class ScriptAttempt:
             process.close()
         self._on_lines("output", [self._rest["output"]])
         self._complete()
+        if process.end.code == 0 and config.metric not in self._counter.metrics:
+            self._restore()
         if not self._is_stopped:
             for step, metrics in self._steps:  # also of a script that did not wait for a decision
                 self._sink.send(EpochMetrics(step=step, metrics=metrics))
         self._log_ignored(process.end.left)
         self._sink.send(self._outcome(process.end, time.monotonic() - began_at, processes.oom_kills() > kills))
+
+    def close(self) -> None:
+        """Close the file of the reports."""
+        self._kept.close()
 
     def _timeout(self) -> float:
         now = time.monotonic()
@@ -160,7 +172,7 @@ class ScriptAttempt:
             self._fail(process, "script_error", f"the script has written more than {limit}; let it write less, or raise the limit")
             return
         *lines, rest = (self._rest[stream] + chunk).split(b"\n")
-        if len(rest) > LONGEST_HELD and stream != "report":
+        if len(rest) > (LONGEST_REPORT if stream == "report" else LONGEST_HELD):
             lines, rest = [*lines, rest], b""
         self._rest[stream] = rest
         if stream == "report":
@@ -206,22 +218,39 @@ class ScriptAttempt:
     def _add(self, report: ScriptReport) -> None:
         was_complete = self._counter.is_complete
         if (done := self._counter.add(report)) is not None:
-            self._steps.append(done)
+            self._on_step(*done)
             was_complete = False
+        if self._counter.open_step is not None:
+            self._kept.add(self._counter.open_step, report.metrics)
         if self._counter.is_complete and not was_complete:
             self._held_since = time.monotonic()
 
     def _complete(self) -> None:
         if (done := self._counter.close()) is not None:
-            self._steps.append(done)
+            self._on_step(*done)
+
+    def _on_step(self, step: int, metrics: Metrics) -> None:
+        """Add a complete step. Steps between the last one in the store and the first of this attempt were lost with an earlier attempt."""
+        if not self._has_reported:
+            self._has_reported = True
+            self._steps.extend((one, kept) for one, kept in self._kept.earlier.items() if self._run.reported < one < step)
+        self._steps.append((step, metrics))
+        self._reports += 1
+        if self._reports > MOST_REPORTS and self._failure is None:
+            detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
+            self._failure, self._kill_at = Failed(reason="script_error", detail=detail), 0.0
+        if self._reports > MOST_REPORTS:
+            self._steps.clear()
 
     def _look(self, process: ScriptProcess, *, ended: bool) -> None:
         """Read followed files, complete a step that was held, measure memory and disk, and show that the script runs."""
         now = time.monotonic()
-        if self._source is not None and (ended or now >= self._look_at):
+        if self._source is not None and self._failure is None and (ended or now >= self._look_at):
             self._look_at = now + LOOK_SECONDS
             for report in self._source.reports(end=ended):
                 self._add(report)
+                if self._failure is not None:
+                    break
         if self._counter.is_complete and now >= self._held_since + HOLD_SECONDS:
             self._complete()
         if now >= self._measure_at and not ended:
@@ -265,11 +294,6 @@ class ScriptAttempt:
         """Send complete steps up to one that needs a decision, and answer the reports that need none."""
         while self._steps and self._awaited is None and not self._is_stopped:
             step, metrics = self._steps.popleft()
-            self._reports += 1
-            if self._reports > MOST_REPORTS:
-                detail = f"the script reports more than {MOST_REPORTS:,} steps; let it report every tenth step"
-                self._fail(process, "script_error", detail)
-                return
             self._sink.send(EpochMetrics(step=step, metrics=metrics))
             self._alive_at = time.monotonic() + ALIVE_SECONDS
             if step in self._run.decision_steps and self._config.metric in metrics and process.end is None:
@@ -278,6 +302,19 @@ class ScriptAttempt:
             for _ in range(self._unanswered):
                 process.reply(stop=self._is_stopped)
             self._unanswered = 0
+
+    def _restore(self) -> None:
+        """Take the metrics of earlier attempts, if this one has resumed after the last step and had nothing left to report."""
+        newest, last = dict[str, float](), max(self._kept.earlier, default=0)
+        for metrics in self._kept.earlier.values():
+            newest |= metrics
+        if self._config.metric not in newest:
+            return
+        if not self._has_reported:
+            self._steps.extend((step, metrics) for step, metrics in self._kept.earlier.items() if step > self._run.reported)
+        self._counter.last = max(last, self._counter.last)
+        self._counter.metrics = newest | self._counter.metrics
+        log.warning("this attempt reported no %s; the values of earlier attempts count, up to step %d", self._config.metric, last)
 
     def _stop(self, process: ScriptProcess, *, at_once: bool) -> None:
         """Ask the script to end: by the answer to its report if it waits for one, else and later by SIGTERM, and last by SIGKILL."""
@@ -375,17 +412,17 @@ class ScriptAttempt:
     def _patterns(self) -> dict[str, re.Pattern[str]]:
         return {name: re.compile(pattern) for name, pattern in (self._config.metrics.regex or {}).items()}
 
-    @cached_property
-    def _source(self) -> FollowedFile | EventFiles | None:
-        """The file or folder that is followed."""
-        if (name := self._config.metrics.file) is not None:
-            return FollowedFile(self._folders.out / name)
-        if (name := self._config.metrics.tensorboard) is None:
-            return None
-        try:
-            return EventFiles(self._folders.out / name)
-        except ImportError:
-            raise inputs.InputError("metrics: tensorboard is not installed on this worker; install thawline[tensorboard]") from None
+
+def source_of(config: ScriptConfig, out: Path) -> FollowedFile | EventFiles | None:
+    """The file or folder in THAW_OUT that is followed. Raises InputError without the package that reads it."""
+    if (name := config.metrics.file) is not None:
+        return FollowedFile(out / name)
+    if (name := config.metrics.tensorboard) is None:
+        return None
+    try:
+        return EventFiles(out / name)
+    except ImportError:
+        raise inputs.InputError("metrics: tensorboard is not installed on this worker; install thawline[tensorboard]") from None
 
 
 def versions() -> dict[str, str]:

@@ -3,8 +3,7 @@
 import json
 import os
 import select
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from trainer.scripts import guard
 
-GUARD = Path(guard.__file__)
+REPORT_FD, REPLY_FD = "3", "4"  # of the script; a shell can name only descriptors of one digit
 REPORTS, REPLIES = ".reports", ".replies"  # named pipes in THAW_OUT, for processes that do not inherit the descriptors
 CHUNK_BYTES = 65_536
 DRAIN_SECONDS = 0.5  # how long to wait for the end of the output after the end of the processes
@@ -35,7 +34,7 @@ class ScriptEnd:
 class ScriptProcess:
     """A script under its guard. Used by one thread, which must live as long as the script. See `trainer.scripts.guard`."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], workdir: Path, out: Path, file_bytes: int | None) -> None:
+    def __init__(self, command: list[str], environment: Mapping[str, str], workdir: Path, out: Path, file_bytes: int | None) -> None:
         """`out` is the folder for named pipes, `file_bytes` the largest size of a file. Raises OSError if it cannot be started."""
         paths = out / REPORTS, out / REPLIES
         for path in paths:
@@ -49,26 +48,23 @@ class ScriptProcess:
         self._status, status = os.pipe()
         given = {
             **environment,
-            "THAW_REPORT_FD": str(inherited[0]), "THAW_REPLY_FD": str(inherited[1]),
+            "THAW_REPORT_FD": REPORT_FD, "THAW_REPLY_FD": REPLY_FD,
             "THAW_REPORT_PIPE": str(paths[0]), "THAW_REPLY_PIPE": str(paths[1]),
         }  # fmt: skip
-        numbers = [str(number) for number in (control, status, -1 if file_bytes is None else file_bytes)]
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        self._output, output = os.pipe()
+        self._errors, errors = os.pipe()
+        descriptors = nothing, output, errors, *inherited
+        self._pipes = paths
         try:
-            self._guard = subprocess.Popen(  # noqa: S603  (a list)
-                [sys.executable, "-I", "-S", str(GUARD), *numbers, *command], cwd=workdir, env=given, bufsize=0,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                pass_fds=(control, status, *inherited),
-            )  # fmt: skip
+            self._guard = guard.start(guard.Launch(command, given, str(workdir), file_bytes, descriptors, control, status))
         except OSError:
             self._close_pipes()
             raise
         finally:
-            for descriptor in (control, status, *inherited):
+            for descriptor in (*descriptors, control, status):
                 os.close(descriptor)
-        assert self._guard.stdout and self._guard.stderr  # noqa: S101  (pipes; for mypy)
-        self._streams: dict[int, Stream] = {
-            self._guard.stdout.fileno(): "output", self._guard.stderr.fileno(): "error", self._reports: "report"
-        }  # fmt: skip
+        self._streams: dict[int, Stream] = {self._output: "output", self._errors: "error", self._reports: "report"}
         for descriptor in self._streams:
             os.set_blocking(descriptor, False)
         self._said = b""
@@ -76,7 +72,7 @@ class ScriptProcess:
 
     def pids(self) -> list[int]:
         """The running processes of the script, without the guard."""
-        return guard.descendants(self._guard.pid)
+        return guard.descendants(self._guard)
 
     def read(self, timeout: float, wake: int) -> list[tuple[Stream, bytes]]:
         """What the script has written. Waits up to `timeout` seconds, and not longer than until `wake` can be read.
@@ -114,24 +110,26 @@ class ScriptProcess:
     def close(self) -> None:
         """Kill what may still run, and close the pipes."""
         self.kill()
-        try:
-            self._guard.wait(guard.KILL_SECONDS + 1)
-        except subprocess.TimeoutExpired:
-            self._guard.kill()
-            self._guard.wait()
-        guard.kill_descendants(os.getpid())  # became children of this process if the script has killed its guard
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        for pipe in (self._guard.stdout, self._guard.stderr):
-            if pipe is not None:
-                pipe.close()
+        deadline = time.monotonic() + guard.KILL_SECONDS + 1
+        while os.waitpid(self._guard, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(self._guard, signal.SIGKILL)
+                os.waitpid(self._guard, 0)
+                break
+            time.sleep(0.001)
+        if guard.has_children():  # they became children of this process when the script killed its guard
+            guard.kill_descendants(os.getpid())
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
         self._close_pipes()
 
     def _close_pipes(self) -> None:
         self.kill()
-        for descriptor in (self._reports, self._replies, self._status):
+        for descriptor in (self._reports, self._replies, self._status, self._output, self._errors):
             os.close(descriptor)
+        for path in self._pipes:  # a program that copies the folder would wait for them
+            path.unlink(missing_ok=True)
 
     def _chunks(self, readable: Sequence[int]) -> list[tuple[Stream, bytes]]:
         found = list[tuple[Stream, bytes]]()

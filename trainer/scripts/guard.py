@@ -1,14 +1,15 @@
-"""Starts a script and, when it ends, ends every process that it has started. Runs as a file, `python -I -S guard.py`, for a quick start.
+"""Starts a script and, when it ends, ends every process that it has started.
 
-Arguments: the descriptors CONTROL and STATUS, the largest size of a file in bytes or -1, then the command. On CONTROL the byte T sends
-SIGTERM to the script's process group; its end, which is also the end of the runner, kills everything. On STATUS lines of JSON are written:
-`error`, if the command could not be started, and at the end `code`, `left` and `peak`.
+The guard is a fork of the runner in a session of its own, so that killing the runner's process group does not end it before it has cleaned
+up. Processes that fork away become its children (PR_SET_CHILD_SUBREAPER), and the script is killed if the guard is (PR_SET_PDEATHSIG).
 
-The guard is in a session of its own, so that killing the runner's process group does not end it before it has cleaned up. Processes that
-fork away become its children (PR_SET_CHILD_SUBREAPER), and the script is killed if the guard is (PR_SET_PDEATHSIG).
+On its pipe `control` the byte T sends SIGTERM to the script's process group; the end of the pipe, which is also the end of the runner,
+kills everything. On `status` it writes lines of JSON: `error`, if the command could not be started, and at the end `code`, `left` and
+`peak`.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -16,11 +17,29 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KILL_SECONDS = 5.0  # how long to wait for killed processes; one that is blocked in the kernel ends only when it wakes
 CANNOT_START = 127
+FIRST_PRIVATE = 10  # the guard's own descriptors are this one and above; shells can name those below
+RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the guard starts, and the descriptors that it uses."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    workdir: str
+    file_bytes: int | None  # largest size of a file
+    descriptors: Sequence[int]  # what the script has as its descriptors 0, 1, 2 and so on
+    control: int
+    status: int
 
 
 def prctl(option: int, value: int) -> None:
@@ -63,6 +82,15 @@ def kill_descendants(pid: int) -> int:
     return len(stopped)
 
 
+def has_children() -> bool:
+    """Whether this process has children, also ended ones. Without any, a subreaper has no descendants either."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def _signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
@@ -70,32 +98,31 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def _start(command: list[str], file_bytes: int, private: tuple[int, ...], status: int) -> None:
-    """Replace this process, the child of the guard, by the command. Never returns."""
-    try:
-        os.setsid()
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        if file_bytes >= 0:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-        for descriptor in private:
-            os.close(descriptor)
-        os.set_inheritable(status, False)
-        os.execvp(command[0], command)  # noqa: S606  (without a shell, as intended)
-    except OSError as error:
-        os.write(status, json.dumps({"error": error.strerror or str(error)}).encode() + b"\n")
-    finally:
-        os._exit(CANNOT_START)
+def start(launch: Launch) -> int:
+    """Fork the guard, and return its process id. Raises OSError if the system allows no further process."""
+    # The other thread of the runner may hold a lock at this time, for ever in the child: the guard makes system calls only.
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _guard(launch)
+        finally:
+            os._exit(1)
+    return pid
 
 
-def main() -> None:
-    control, status, file_bytes = map(int, sys.argv[1:4])
-    os.set_inheritable(control, False)
+def _guard(launch: Launch) -> NoReturn:
+    """The guard's life, in the forked process."""
+    os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    moved = [
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE) for descriptor in (launch.control, launch.status, *launch.descriptors)
+    ]
+    control, status, *given = moved
+    for target, descriptor in enumerate(given):
+        os.dup2(descriptor, target)
+    _close_all_but({*range(len(given)), control, status})
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -103,14 +130,40 @@ def main() -> None:
     script = os.fork()
     if script == 0:
         signal.set_wakeup_fd(-1)
-        _start(sys.argv[4:], file_bytes, (control, woken, wake), status)
-    for descriptor in (0, 1, 2):  # the pipes of the script's output must end with the script
-        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
-    for name in ("THAW_REPORT_FD", "THAW_REPLY_FD"):
-        os.close(int(os.environ[name]))
+        _start(launch, status)
+    # The script's pipes must end with the script.
+    _close_all_but({control, status, woken, wake})
     code, left = _follow(script, control, woken)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     os.write(status, json.dumps({"code": code, "left": left, "peak": peak}).encode() + b"\n")
+    os._exit(0)
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    for name in os.listdir("/dev/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:  # that of the listing itself
+                continue
+
+
+def _start(launch: Launch, status: int) -> NoReturn:
+    """Replace this process, the child of the guard, by the command."""
+    try:
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for number in RESET:
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if launch.file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (launch.file_bytes, launch.file_bytes))
+        os.chdir(launch.workdir)
+        os.execvpe(launch.command[0], launch.command, launch.environment)  # noqa: S606  (without a shell, as intended)
+    except OSError as error:
+        os.write(status, json.dumps({"error": error.strerror or str(error)}).encode() + b"\n")
+    finally:
+        os._exit(CANNOT_START)
 
 
 def _follow(script: int, control: int, woken: int) -> tuple[int | None, int]:
@@ -124,6 +177,8 @@ def _follow(script: int, control: int, woken: int) -> tuple[int | None, int]:
                 break
             _signal_group(script, signal.SIGTERM)
             _signal_group(script, signal.SIGCONT)
+    if not has_children():
+        return code, 0
     left = kill_descendants(os.getpid())
     if code is None:
         _signal_group(script, signal.SIGKILL)  # where there is no /proc
@@ -165,7 +220,3 @@ def _reap(script: int) -> int | None:
             return code
         if ended == script:
             code = os.waitstatus_to_exitcode(how)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,14 +5,14 @@ import os
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from trainer.configuration import RunConfig, narrowing
 from trainer.pipes import HostMessage, MessageWriter, Orders, UnreadableOrder, ignore_signals_and_exit_with_supervisor, private_output
 from trainer.protocol import BatchedRuns, Check, Checked, Failed, Run, TrainerReady, Unavailable
 from trainer.scripts import guard, inputs
-from trainer.scripts.attempt import ScriptAttempt, ScriptOptions
+from trainer.scripts.attempt import ScriptAttempt, ScriptOptions, source_of
 from trainer.scripts.inputs import AttemptFolders, InputError
 from trainer.scripts.templates import TemplateError
 from trainer.tasks.script.config import CHECKPOINTS, ScriptConfig, ScriptInfo, UnfitFiles, info_of
@@ -76,6 +76,7 @@ class ScriptHost:
             command = inputs.command_of(config, environment)
         inputs.find_program(command[0], Path(config.workdir), environment)
         inputs.rendered_templates(config)
+        source_of(config, Path(config.workdir))
         return Checked(facts=facts)
 
     def _attempt(self, run: Run) -> None:
@@ -86,9 +87,11 @@ class ScriptHost:
             return
         with ExitStack() as stack:
             given = run.checkpoint_folder
-            out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thaw-")) if given is None else given)
-            attempt = ScriptAttempt(run, config, prepared_folders(out.resolve()), self._lines, self._orders.received, self._options)
-            attempt.follow(facts, self._woken)
+            # In a folder of its own, because the checkpoints are beside it.
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thaw-")), "out") if given is None else Path(given)
+            folders = prepared_folders(out.resolve())
+            attempt = ScriptAttempt(run, config, folders, self._lines, self._orders.received, self._options)
+            stack.enter_context(closing(attempt)).follow(facts, self._woken)
 
     def _facts(self, config: ScriptConfig, expected: object) -> ScriptInfo | Failed | Unavailable:
         """The digests of the script's files, or why it is not run: not allowed here, not readable here, or changed."""
@@ -127,7 +130,10 @@ def prepared_folders(out: Path) -> AttemptFolders:
     checkpoints.mkdir(exist_ok=True)
     own = checkpoints / out.name
     earlier = sorted((path for path in checkpoints.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    folders = AttemptFolders(out, own)
     if not own.exists() and earlier:
+        with suppress(FileNotFoundError):  # it has reported nothing
+            AttemptFolders(out, earlier[-1]).reported.rename(folders.reported)
         earlier[-1].rename(own)
     own.mkdir(exist_ok=True)
-    return AttemptFolders(out, own)
+    return folders

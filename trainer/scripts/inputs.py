@@ -10,10 +10,9 @@ from pathlib import Path
 
 from trainer import files
 from trainer.scripts import templates
-from trainer.tasks.script.config import LIST_MACROS, MACRO, ScriptConfig, Value
+from trainer.tasks.script.config import LIST_MACROS, MACRO, PARAMS, ScriptConfig, Value
 
 ENV = "/usr/bin/env"
-PARAMS = "params.json"
 MODEL = "model"  # folder in THAW_OUT, as SM_MODEL_DIR
 REMOVED = re.compile(r"THAW_|SM_|PGPASSWORD\Z")
 """Variables of the worker that a script does not get: settings and secrets of the service, and what a trial sets."""
@@ -27,10 +26,17 @@ class InputError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFolders:
-    """The folders of an attempt: `out` is its own, `checkpoint` has what earlier attempts have left there."""
+    """The folders of an attempt: `out` is its own, `checkpoint` has what earlier attempts have left there.
+
+    `reported` is a file beside `checkpoint` with the reports.
+    """
 
     out: Path
     checkpoint: Path
+
+    @property
+    def reported(self) -> Path:
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.jsonl")
 
     @property
     def is_resumed(self) -> bool:

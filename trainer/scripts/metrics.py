@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from trainer import files
@@ -134,18 +136,21 @@ class FollowedFile:
         self._rest = b""
         self.unreadable = 0  # lines
 
-    def reports(self, *, end: bool = False) -> list[ScriptReport]:
-        """The reports since the last call. `end`: the script has ended, and the last line needs no line feed."""
-        found = list[ScriptReport]()
+    def reports(self, *, end: bool = False) -> Iterator[ScriptReport]:
+        """The reports since the last call, at most those of FOLLOW_BYTES.
+
+        `end`: the script has ended; all that is left is read, and the last line needs no line feed.
+        """
         while chunk := self._more():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            found += self._parsed(lines)
+            yield from self._parsed(lines)
             if len(self._rest) > LONGEST_REPORT:
                 self._rest, self.unreadable = b"", self.unreadable + 1
+            if not end:
+                return
         if end:
-            found += self._parsed([self._rest])
+            yield from self._parsed([self._rest])
             self._rest = b""
-        return found
 
     def _more(self) -> bytes:
         try:
@@ -160,14 +165,15 @@ class FollowedFile:
         self._read += len(chunk)
         return chunk
 
-    def _parsed(self, lines: list[bytes]) -> list[ScriptReport]:
-        found = list[ScriptReport | None]()
+    def _parsed(self, lines: list[bytes]) -> Iterator[ScriptReport]:
         for line in lines:
             try:
-                found.append(json_in(line, strict=False))
+                report = json_in(line, strict=False)
             except UnreadableReport:
                 self.unreadable += 1
-        return [report for report in found if report is not None]
+                continue
+            if report is not None:
+                yield report
 
 
 class EventFiles:
@@ -175,6 +181,8 @@ class EventFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # The module by which tensorboard does without TensorFlow, whose import takes seconds and 700 MB.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
         loader: Any = import_module("tensorboard.backend.event_processing.event_file_loader")
         self._load: Callable[[str], Any] = loader.EventFileLoader
         self._to_number: Callable[[Any], Any] = import_module("tensorboard.util.tensor_util").make_ndarray
@@ -183,7 +191,7 @@ class EventFiles:
     def reports(self, *, end: bool = False) -> list[ScriptReport]:
         """The reports since the last call, by step."""
         found = dict[int, dict[str, float]]()
-        for path in sorted(map(str, self._folder.rglob("*tfevents*"))):
+        for path in sorted(str(path) for path in self._folder.rglob("*tfevents*") if path.is_file()):  # a named pipe would block
             if path not in self._files:
                 self._files[path] = self._load(path)
             for event in self._files[path].Load():
@@ -201,6 +209,41 @@ class EventFiles:
         return float(array) if array.size == 1 and array.dtype.kind in "fiu" else None
 
 
+class KeptReports:
+    """The reports of a trial in a file, where an attempt that resumes finds those of the attempts before it."""
+
+    def __init__(self, path: Path, *, resumed: bool) -> None:
+        """Not `resumed`: the file begins anew. Raises OSError."""
+        self.earlier: Mapping[int, Metrics] = _kept(path) if resumed else {}  # by step, in order
+        anew = 0 if resumed else os.O_TRUNC
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | anew, 0o600)
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Keep a report. Without a free disk it is not kept."""
+        with suppress(OSError):
+            # The line feed comes first, so that what was written of a line when the disk was full does not spoil the next one.
+            os.write(self._descriptor, b"\n" + json.dumps({"step": step, "metrics": metrics}).encode())
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _kept(path: Path) -> dict[int, Metrics]:
+    """The reports in the file. An attempt replaces those of earlier ones from its first step on."""
+    found = dict[int, dict[str, float]]()
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            try:
+                report = json.loads(line)
+                step, metrics = int(report["step"]), {str(name): float(value) for name, value in report["metrics"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # an empty line, or one that was not written to its end
+            while found and next(reversed(found)) > step:
+                found.popitem()
+            found.setdefault(step, {}).update(metrics)
+    return dict(found)
+
+
 @dataclass(slots=True)
 class StepCounter:
     """Puts reports in order: one set of metrics for each step, and steps that only grow.
@@ -216,6 +259,11 @@ class StepCounter:
     ignored: Counter[str] = field(default_factory=Counter)  # reports that are not used, by why
     _step: int | None = None  # the open step
     _open: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def open_step(self) -> int | None:
+        """The step that further reports may add to."""
+        return self._step
 
     @property
     def is_complete(self) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -61,7 +62,7 @@ Excerpt = Annotated[str, Field(max_length=MOST_TEXT), AfterValidator(_line)]
 
 
 class NamedExample(Frozen):
-    """An example in a report."""
+    """An example in a report. Subclasses have its target and the prediction."""
 
     name: str = Field(max_length=MOST_NAME)
     text: Excerpt | None = Field(default=None, exclude_if=lambda text: text is None, description="its beginning; null: not stored")
@@ -69,3 +70,8 @@ class NamedExample(Frozen):
     picture: Annotated[str, AfterValidator(_picture)] | None = Field(
         default=None, exclude_if=lambda picture: picture is None, description="base64 of a WebP file; null: not stored"
     )
+
+    @property
+    def answer(self) -> Mapping[str, str]:
+        """Target and prediction as text, each with a heading."""
+        return {}

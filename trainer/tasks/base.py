@@ -99,6 +99,16 @@ class ModelInfo(Protocol):
         return
 
 
+def described_model(spec: "TaskSpec", name: object, info: DatasetInfo | None = None) -> ModelInfo | None:
+    """The description of a model on this machine, or else the one in the info of a check; None if there is neither."""
+    try:
+        if isinstance(name, str):
+            return spec.describe(name)
+    except KeyError:
+        pass
+    return None if info is None else info.described_model
+
+
 class TaskSpec(Protocol):
     """The part of a task that needs no torch, for server, parser, pages and statistics.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and numpy take long to import, and the server does wi
     from trainer.data.examples import InputRow, Look
     from trainer.data.targets import TargetValue
     from trainer.models import StagedModel
-    from trainer.tasks.base import Decision, Examples
+    from trainer.tasks.base import Decision, Examples, ModelInfo
 
 Config = TypeVar("Config", bound=TrainConfig)
 Info = TypeVar("Info", bound=DatasetInfo)
@@ -160,8 +160,11 @@ class FineTuningMethods(Protocol):
         """The hyperparameters on which `frozen_stages` depends. One that a condition names precedes those that it governs."""
         ...
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
-        """The number of leading stages whose output does not change during a run with these hyperparameters, by name."""
+    def frozen_stages(self, model: "ModelInfo | None", values: Mapping[str, Any]) -> int:
+        """The number of leading stages whose output does not change during a run with these hyperparameters, by name.
+
+        0 if that depends on a model without a description.
+        """
         ...
 
 
@@ -172,7 +175,7 @@ class FrozenLayers:
     settings: Collection[str] = ()
     freezing = ("frozen_layers",)
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
+    def frozen_stages(self, model: "ModelInfo | None", values: Mapping[str, Any]) -> int:
         """The value of `frozen_layers`."""
         return int(values["frozen_layers"])
 
@@ -291,6 +294,16 @@ class CardData:
 
 
 @runtime_checkable
+class NamesPackages(Protocol):
+    """Capability of a TaskSpec: distributions on which results depend besides those of all tasks. Each run records their versions."""
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Names of the distributions."""
+        ...
+
+
+@runtime_checkable
 class ModelCard(Protocol):
     """Capability of a TaskSpec: sections of a model card about the task's data and results."""
 
@@ -300,6 +313,15 @@ class ModelCard(Protocol):
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section about the results in a summary. `where` names the runs and the part of the data."""
+        ...
+
+
+@runtime_checkable
+class NamesWrongExamples(Protocol):
+    """Capability of a TaskSpec: reports on validation examples name those that are most wrong."""
+
+    def card_examples(self, report: Mapping[str, Any]) -> CardSection | None:
+        """The section of a model card about the most wrong ones; None if there is nothing to show."""
         ...
 
 
@@ -321,11 +343,11 @@ class HeadsTogether(Protocol):
         """The hyperparameters that must be equal for runs trained together."""
         ...
 
-    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+    def trains_together(self, model: "ModelInfo", values: Mapping[str, Any]) -> bool:
         """Whether heads of that model can be trained together, with these values of hyperparameters. Some may be left out."""
         ...
 
-    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+    def head_parameters(self, model: "ModelInfo", info: DatasetInfo) -> int:
         """The number of parameters of the model's head for that data."""
         ...
 
@@ -385,6 +407,11 @@ class Graph(Protocol):
     """A model as a function of tensors without this project's types, and its inputs."""
 
     @property
+    def network(self) -> str:
+        """The type or the name of the network, for messages."""
+        ...
+
+    @property
     def module(self) -> "nn.Module":
         """Maps the inputs to the outputs of `Task.predict`, [B, ...]."""
         ...
@@ -432,6 +459,10 @@ class MeasuresInput(Protocol):
 
     def measure_input(self, model: ModelConfig, dataset: "Dataset") -> Mapping[str, Sequence[float]]:
         """A value of each content, by name. Raises UnfitModel."""
+        ...
+
+    def note_of_input(self, measured: Mapping[str, Sequence[float]], size: int) -> str | None:
+        """A sentence about these values in runs with this value of the hyperparameter `TaskSpec.size`; None without one."""
         ...
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import trainer.adapters.config as adapters
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.targets import TargetReader, by_stratum
-from trainer.tasks.base import Counted, Decision, Task, TaskSpec
-from trainer.tasks.capabilities import CardData, Spellings
+from trainer.targets.examples import NamedExample
+from trainer.tasks.base import Counted, Decision, ModelInfo, Task, TaskSpec
+from trainer.tasks.capabilities import CardData, CardSection, CardTable, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
     from torch import Tensor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # torch takes long to import, and the server does without it
     from trainer.models import StagedModel
     from trainer.sequences import Features
 
+MOST_IN_CARD = 5  # examples
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 """Kinds of targets by the names of the library Transformers."""
 
@@ -38,6 +40,8 @@ class ComposedSpec(TaskSpec):
     target: str
     """The name of the target's package. It is the key of the head's width in cache keys of random weights."""
     problem: Problem
+    worst: tuple[str, type[NamedExample]]
+    """The field of reports on validation examples that names the most wrong ones, and the model of one."""
     stratum: str
     """The noun for the examples that are split separately, such as those of one label."""
     shared_of_input: tuple[str, ...]
@@ -64,6 +68,10 @@ class ComposedSpec(TaskSpec):
     @abstractmethod
     def card_of_target(self, info: DatasetInfo) -> CardData:
         """The card's contents about the targets. `opening` continues a sentence that begins with the noun for an example."""
+
+    @abstractmethod
+    def reading(self, info: DatasetInfo) -> str:
+        """Lines of Python for the card that make predictions from `logits`, and from `model.config.id2label` if outputs have names."""
 
     @abstractmethod
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
@@ -101,9 +109,26 @@ class ComposedSpec(TaskSpec):
             counts = by_stratum(counts, self.reader.strata(counts, data, given))
         return Counted(tuple(given), counts, self.stratum)
 
-    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
-        """See `trainer.adapters.config.frozen_stages`. Raises KeyError for a model that cannot be described here, if that is necessary."""
-        return adapters.frozen_stages(values, self.describe(model).stages if values["lora_layers"] else 0)
+    def frozen_stages(self, model: ModelInfo | None, values: Mapping[str, Any]) -> int:
+        """See `trainer.adapters.config.frozen_stages`; 0 if that depends on a model without a description."""
+        if model is None and values["method"] in adapters.OF_LAYERS and values["lora_layers"]:
+            return 0
+        return adapters.frozen_stages(values, 0 if model is None else model.stages)
+
+    def card_examples(self, report: Mapping[str, Any]) -> CardSection | None:
+        """The first of the most wrong examples, with their texts but without pictures.
+
+        None if there are neither: names alone are in the reports of workers that keep their data to themselves.
+        """
+        field, kind = self.worst
+        worst = [kind.model_validate(one) for one in report.get(field) or ()]
+        shown = [one for one in worst if one.text is not None or one.picture is not None][:MOST_IN_CARD]
+        if not shown:
+            return None
+        texts = [name for name in ("text", "text_b") if any(getattr(one, name) is not None for one in shown)]
+        heads = (*texts, "where it is" if texts else self.example, *shown[0].answer)
+        rows = [(*(getattr(one, name) or "" for name in texts), one.name, *one.answer.values()) for one in shown]
+        return CardSection("Most wrong predictions", (CardTable(heads, rows),))
 
     def _card(self, info: DatasetInfo) -> CardData:
         """`card_of_target` with a whole sentence as its opening."""

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from search_spaces import Fault, Path
 from service.domain.spec import TrainingStudy
@@ -196,12 +196,22 @@ class _Translator:
                 self._dropped((*path, name), "unknown_parameter", key(name))
             elif new != name and new in values:
                 self.drops.append(Fault((*path, name), "unknown_parameter", f"this is {new}, which is there already; remove it"))
+            elif isinstance(value, list) and not moved and (choices := self._choices(new)):
+                reason = "this has one value" if new == name else f"the trainer calls this {new}, which has one value"
+                self.drops.append(Fault((*path, name), "scalar_type", f"{reason}; write {choices} under {section}"))
             else:
                 there[new] = spelling
                 if new != name and not moved:
                     self._add_move((*path, name), "unknown_parameter", f"the trainer calls this {new}", (section, new))
                 elif spelling != value and not moved:
                     self._add_move((*path, name), "literal_error", "this value has another spelling here", (section, new))
+
+    def _choices(self, name: str) -> str:
+        """The lines that give the hyperparameter each of its values; empty if its values are not names."""
+        field = self.ours.parameters.get(name)
+        values = get_args(field.annotation) if field is not None else ()
+        lines = [f"`{name}: {value}`" for value in values if isinstance(value, str)]
+        return f"{', '.join(lines[:-1])} or {lines[-1]}" if lines else ""
 
     # Entries that are not fields of a study.
 

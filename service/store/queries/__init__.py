@@ -1,17 +1,19 @@
 """All reads. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
-from service.store.queries.sinks import Backlog, find_sink, sink_backlog, sinks
+from service.store.queries.sinks import Backlog, ReportedValue, find_sink, sink_backlog, sinks, values_between
 from service.store.queries.studies import (
     Candidate,
     LastEvent,
     SavedSeconds,
     Throughput,
+    attempt_ends,
     candidate,
     candidates,
     completed_since,
     count_studies,
     counts,
     events_after,
+    failures,
     find_answer,
     find_study,
     identity,
@@ -74,13 +76,13 @@ from service.store.queries.workers import (
 )
 
 __all__ = [
-    "Backlog", "Candidate", "ChangedTrial", "Curve", "DeviceWait", "LastEvent", "SavedSeconds", "StudyChanges", "TableRow",
-    "Throughput", "TrialSort", "WaitingTrial", "attempts", "best_trial", "best_trials", "blocked_workers", "candidate", "candidates",
-    "changed_since", "changed_trials", "completed_since", "confirmation_trials", "count_confirmation_trials", "count_live",
-    "count_studies", "counts", "curve_digests", "curves", "device_waits", "events_after", "find_answer", "find_claim", "find_sink",
-    "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events", "log_chunks", "manifest",
-    "metric_names", "metrics", "reports_between", "running_best", "running_leases", "saved_seconds", "script_folders", "session_key",
-    "sink_backlog", "sinks", "stale_leases", "studies", "study_progress", "table_rows", "throughput", "totals", "trials",
-    "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered", "unavailabilities", "unchecked_study",
-    "unknown_leases", "waiting_for_device", "workers", "workers_with_device",
+    "Backlog", "Candidate", "ChangedTrial", "Curve", "DeviceWait", "LastEvent", "ReportedValue", "SavedSeconds", "StudyChanges",
+    "TableRow", "Throughput", "TrialSort", "WaitingTrial", "attempt_ends", "attempts", "best_trial", "best_trials", "blocked_workers",
+    "candidate", "candidates", "changed_since", "changed_trials", "completed_since", "confirmation_trials", "count_confirmation_trials",
+    "count_live", "count_studies", "counts", "curve_digests", "curves", "device_waits", "events_after", "failures", "find_answer",
+    "find_claim", "find_sink", "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events",
+    "log_chunks", "manifest", "metric_names", "metrics", "reports_between", "running_best", "running_leases", "saved_seconds",
+    "script_folders", "session_key", "sink_backlog", "sinks", "stale_leases", "studies", "study_progress", "table_rows", "throughput",
+    "totals", "trials", "trials_between", "trials_by_worker", "trials_changed_after", "trials_numbered", "unavailabilities",
+    "unchecked_study", "unknown_leases", "values_between", "waiting_for_device", "workers", "workers_with_device",
 ]  # fmt: skip

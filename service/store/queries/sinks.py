@@ -5,8 +5,9 @@ from typing import NamedTuple
 from sqlalchemy import Row, and_, func, select
 
 from service.domain.records import SinkStatus
+from service.store.codec import number_of
 from service.store.engine import Transaction
-from service.store.schema import VISIBLE, sink, sink_cursor, study
+from service.store.schema import VISIBLE, metric, sink, sink_cursor, study
 
 CURSOR = func.coalesce(sink_cursor.c.seq, 0)
 
@@ -42,6 +43,28 @@ def find_sink(tx: Transaction, name: str) -> SinkStatus | None:
     """The sink of this name; its backlog is not counted."""
     row = tx.execute(select(sink).where(sink.c.name == name)).one_or_none()
     return None if row is None else _status(row)
+
+
+class ReportedValue(NamedTuple):
+    """A reported value, and the number of the event of its report."""
+
+    step: int
+    name: str
+    value: float  # may be NaN or infinite
+    seq: int
+
+
+def values_between(tx: Transaction, trial: int, after: tuple[int, str], seqs: tuple[int, int], limit: int) -> list[ReportedValue]:
+    """Values of a trial, by `Trial.id`, in the order of step and name, after this step and name, at most `limit`.
+
+    Only those of events above `seqs[0]` and up to `seqs[1]`.
+    """
+    later = (metric.c.step > after[0]) | ((metric.c.step == after[0]) & (metric.c.name > after[1]))
+    # The first condition is implied by `later`; it bounds what is read of the primary key.
+    chosen = (metric.c.trial == trial) & (metric.c.step >= after[0]) & later & (metric.c.seq > seqs[0]) & (metric.c.seq <= seqs[1])
+    columns = (metric.c.step, metric.c.name, metric.c.value, metric.c.kind, metric.c.seq)
+    rows = tx.execute(select(*columns).where(chosen).order_by(metric.c.step, metric.c.name).limit(limit))
+    return [ReportedValue(step, name, number_of(value, kind), seq) for step, name, value, kind, seq in rows]
 
 
 def _status(row: Row[*tuple[object, ...]]) -> SinkStatus:

@@ -4,21 +4,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, bindparam, case, false, func, null, or_, select
 
 from service.domain.errors import StudyNotFound
 from service.domain.progress import StudyProgress
 from service.domain.records import CONFIRMATION, Event, Study
-from service.domain.states import StudyState, TrialState
+from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
 from service.store.registry import ANSWER, KEYS_KEPT_SECONDS, stored_answer
 from service.store.rows import event_of, readable, study_of
-from service.store.schema import FITS, VISIBLE, database_identity, event, idempotency, study, trial
+from service.store.schema import FITS, VISIBLE, attempt, database_identity, event, idempotency, study, trial
 from service.store.schema import manifest as kept
 from service.store.schema import session_key as stored_session_key
+from trainer.protocol import FailureReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,20 @@ def totals(tx: Transaction) -> tuple[Mapping[StudyState, int], Mapping[TrialStat
         **dict.fromkeys(TrialState, 0),
         **_by_state(tx, trial, ~hidden),
     }
+
+
+def failures(tx: Transaction) -> Mapping[str, int]:
+    """The number of failed trials of all studies by reason; zero counts are included."""
+    hidden = trial.c.study_id.in_(select(study.c.id).where(~VISIBLE))
+    query = select(trial.c.reason, func.count()).where(trial.c.reason.is_not(None), ~hidden).group_by(trial.c.reason)
+    return {**dict.fromkeys(get_args(FailureReason), 0), **{reason: count for reason, count in tx.execute(query)}}
+
+
+def attempt_ends(tx: Transaction) -> Mapping[str, int]:
+    """The number of attempts at all trials by their end, `running` for those without one; zero counts are included."""
+    end = func.coalesce(attempt.c.ending, "running")
+    query = select(end, func.count()).group_by(end)
+    return {**dict.fromkeys(("running", *AttemptEnd), 0), **{name: count for name, count in tx.execute(query)}}
 
 
 def _by_state(tx: Transaction, table: Table, counted: ColumnElement[bool]) -> dict[Any, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, func, select
 
 from search_spaces import Scalar
+from service.domain.claims import CLAIMANT
 from service.domain.errors import WorkerNotFound
 from service.domain.records import Lease, StaleLease, Study, Unavailability, Worker
 from service.domain.states import StudyState, TrialState, WorkerState
@@ -68,8 +69,9 @@ def count_live(tx: Transaction) -> int:
 
 
 def script_folders(tx: Transaction) -> list[tuple[str, ...]]:
-    """The folders in which each live worker runs scripts. See `count_live`."""
-    found = tx.execute(select(worker.c.scripts).where(ALIVE, worker.c.seen_at > time.time() - SILENT_SECONDS))
+    """The folders in which each live worker process runs scripts. See `count_live`. Claimants over REST are left out: they start none."""
+    processes = ~worker.c.id.startswith(CLAIMANT)
+    found = tx.execute(select(worker.c.scripts).where(ALIVE, processes, worker.c.seen_at > time.time() - SILENT_SECONDS))
     return [tuple(row.scripts or ()) for row in found]
 
 

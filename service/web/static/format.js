@@ -32,7 +32,7 @@ export function number(value) {
 }
 
 export function scalar(value) {
-  return typeof value === "number" ? number(value) : String(value);
+  return typeof value === "number" && !Number.isSafeInteger(value) ? number(value) : String(value);
 }
 
 /** @type {[number, string][]} */

@@ -239,8 +239,7 @@ async function start() {
   }
   const wanted = known ? known.document.task : (copied?.spec.task ?? asked.get("task"));
   await learn(formed.some(({ name }) => name === wanted) ? wanted : usualTask);
-  const own = (preset) => Object.keys(preset.search_space).every((name) => Object.hasOwn(context.hyperparameters, name));
-  context.presets = presets.filter(own);
+  context.presets = presets.filter(({ task }) => task === context.task.name);
   draft = new Draft(known?.document ?? firstDocument(copied?.spec), changed);
   context.draft = draft;
   context.tasks = from ? [] : formed.map(({ name }) => name);

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from service import operations
@@ -21,9 +22,11 @@ def install() -> None:
 
 
 def _ambiguous(name: str, call: Callable[P, T], share: float, chance: random.Random) -> Callable[P, T]:
+    drawn = chain([0.0], iter(chance.random, None))  # the first answer of each process is lost
+
     def calling(*args: P.args, **kwargs: P.kwargs) -> T:
         answer = call(*args, **kwargs)
-        if chance.random() < share and (answer or name != "claim_together"):  # a claim of nothing changes nothing
+        if (answer or name != "claim_together") and next(drawn) < share:  # a claim of nothing changes nothing
             note("answer lost", of=name)
             raise StoreUnavailable("the answer was lost")
         return answer

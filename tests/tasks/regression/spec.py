@@ -132,10 +132,10 @@ class Regression:
     def count(self, data: DataConfig, look: Look) -> Counted:
         return Counted((), {"rows": Counter[Part | None]({None: len(read(data))})})
 
-    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+    def trains_together(self, model: ModelInfo, values: Mapping[str, Any]) -> bool:
         return True
 
-    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+    def head_parameters(self, model: ModelInfo, info: DatasetInfo) -> int:
         return 9
 
     def examples(self, report: BaseModel) -> Rows | None:

@@ -67,6 +67,7 @@ def test_a_text_may_not_have_more_tokens_than_the_model_has_positions(bert_folde
         ({"num_hidden_layers": 3}, "unfit_weights"),
         ({"num_hidden_layers": 1}, "unfit_weights"),
         ({"tokens": 61}, "unfit_tokenizer"),
+        ({"tokens": VOCABULARY // 2 - 1}, "unfit_tokenizer"),
     ],
 )
 def test_an_unfit_folder_is_refused(changes: dict[str, Any], code: str, bert_folder: Folder) -> None:
@@ -102,10 +103,12 @@ def test_a_pickle_under_the_name_of_a_safetensors_file_is_refused(bert_folder: F
     assert code_of(folder) == "unfit_weights"
 
 
-def test_a_missing_tokenizer_is_refused_with_the_line_that_writes_it(bert_folder: Folder) -> None:
+def test_a_missing_tokenizer_is_refused_with_the_line_that_writes_it_if_there_is_a_vocabulary(bert_folder: Folder) -> None:
     folder = bert_folder()
     (folder / "tokenizer.json").unlink()
     assert code_of(folder) == "missing_tokenizer"
+    assert "AutoTokenizer" not in text_of(folder) and "copy the tokenizer's files" in text_of(folder)
+    (folder / "vocab.txt").write_text("[PAD]\n")
     assert "AutoTokenizer.from_pretrained" in text_of(folder)
 
 

@@ -36,9 +36,14 @@ class Runner:
     def __init__(self, root: Path, *options: str) -> None:
         self.root, self.workdir, self.trials = root, root / "work", root / "trials" / "7"
         self.workdir.mkdir(parents=True)
-        command = (sys.executable, "-P", "-m", "trainer.scripts", "--allow", str(self.workdir), "--grace-seconds", "1", *options)
-        self.process = TrainerProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"})
         self.attempt = 0
+        self._command = (sys.executable, "-P", "-m", "trainer.scripts", "--allow", str(self.workdir), "--grace-seconds", "1", *options)
+        self.start()
+        self.decision_steps: tuple[int, ...] = ()  # of the last attempt
+
+    def start(self) -> None:
+        """Start the process; again after it was killed."""
+        self.process = TrainerProcess(self._command, {**os.environ, "OMP_NUM_THREADS": "1"})
         self.until(TrainerReady)
 
     def config(self, source: str | None = None, **fields: Any) -> ScriptConfig:
@@ -56,13 +61,14 @@ class Runner:
 
     def begin(self, config: ScriptConfig, decision_steps: Sequence[int] = (), expected: ScriptInfo | None = None, **fields: Any) -> None:
         self.attempt += 1
+        self.decision_steps = tuple(decision_steps)
         self.process.send(
-            Run(config=config, checkpoint_folder=str(self.out), decision_steps=tuple(decision_steps), expected=expected, **fields)
+            Run(config=config, checkpoint_folder=str(self.out), decision_steps=self.decision_steps, expected=expected, **fields)
         )
 
     def run(self, source: str | None = None, *, decide: Callable[[int], bool] | None = None, **fields: Any) -> Answered:
         """Run a script to its end, and answer decisions."""
-        order = {name: fields.pop(name) for name in ("decision_steps", "expected", "score_test") if name in fields}
+        order = {name: fields.pop(name) for name in ("decision_steps", "expected", "score_test", "reported") if name in fields}
         self.begin(self.config(source, **fields), **order)
         return self.rest(decide)
 
@@ -74,7 +80,8 @@ class Runner:
             if isinstance(line, EpochMetrics):
                 assert line.step not in answered.reports
                 answered.reports[line.step] = dict(line.metrics)
-                if decide is not None:
+                # As a worker does: a decision for another step would be taken for that of the next decision step.
+                if decide is not None and line.step in self.decision_steps:
                     self.process.send(PruningDecision(go_on=decide(line.step)))
         answered.log = self.process.printed(all_of_it=True)
         return answered
@@ -102,7 +109,8 @@ class Runner:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    started = Runner(tmp_path)
+def runner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """A runner; its parameter is further options."""
+    started = Runner(tmp_path, *getattr(request, "param", ()))
     yield started
     started.process.close(0)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def test_a_gigabyte_of_output_ends_the_script(runner: Runner) -> None:
     assert (answered.end.kind, answered.end.reason) == ("failed", "script_error")
     assert "more than limits.output_mb (20 MB)" in answered.end.detail
     assert len(answered.log) < 2**20 and runner.runs_on()
+
+
+def test_a_flood_in_a_followed_file_ends_the_script_and_takes_little_memory(runner: Runner) -> None:
+    source = (
+        "import os, time\nwith open(os.environ['THAW_OUT'] + '/m.jsonl', 'w') as file:\n"
+        "    for _ in range(30): file.write('{\"score\": 1}\\n' * 50_000)\ntime.sleep(600)\n"
+    )
+    answered = runner.run(source, metrics={"file": "m.jsonl"}, decision_steps=[1])  # which no worker answers
+    assert (answered.end.reason, answered.end.detail[:44]) == ("script_error", "the script reports more than 100,000 steps; ")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{runner.process.pid}/status").read_text())
+    assert peak is not None and int(peak[1]) < 150_000 and runner.runs_on()
+
+
+def test_a_report_without_an_end_ends_the_script(runner: Runner) -> None:
+    source = "import os\nfor _ in range(2000): os.write(int(os.environ['THAW_REPORT_FD']), b'x' * 2**16)\n"
+    answered = runner.run(source)
+    assert (answered.end.reason, answered.end.detail) == ("script_error", "a report has more than 65,536 bytes")
+    assert runner.runs_on()
 
 
 def test_binary_output_and_escape_sequences_do_no_harm(runner: Runner) -> None:

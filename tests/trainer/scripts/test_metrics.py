@@ -3,11 +3,24 @@
 import math
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
-from trainer.scripts.metrics import FollowedFile, ScriptReport, StepCounter, UnreadableReport, json_in, matches_in, pairs_in, text_of
+from trainer.scripts.metrics import (
+    EventFiles,
+    FollowedFile,
+    KeptReports,
+    ScriptReport,
+    StepCounter,
+    UnreadableReport,
+    json_in,
+    matches_in,
+    pairs_in,
+    text_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +101,65 @@ def test_a_file_for_other_purposes_may_have_other_entries() -> None:
 def test_a_file_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     followed = FollowedFile(path)
-    assert followed.reports() == []
+    assert list(followed.reports()) == []
     path.write_text('{"step": 1, "a": 1}\n{"step": 2, ')
-    assert followed.reports() == [ScriptReport(1, {"a": 1.0})]
+    assert list(followed.reports()) == [ScriptReport(1, {"a": 1.0})]
     with path.open("a") as file:
         file.write('"a": 2}\nno json\n{"step": 3, "a": 3}')
-    assert followed.reports() == [ScriptReport(2, {"a": 2.0})] and followed.unreadable == 1
-    assert followed.reports(end=True) == [ScriptReport(3, {"a": 3.0})]
+    assert list(followed.reports()) == [ScriptReport(2, {"a": 2.0})] and followed.unreadable == 1
+    assert list(followed.reports(end=True)) == [ScriptReport(3, {"a": 3.0})]
     path.write_text('{"step": 9, "a": 9}\n')  # written anew, and shorter
-    assert followed.reports() == [ScriptReport(9, {"a": 9.0})]
+    assert list(followed.reports()) == [ScriptReport(9, {"a": 9.0})]
+
+
+@pytest.mark.parametrize("new_style", [False, True], ids=["values", "tensors"])
+def test_event_files_are_followed(tmp_path: Path, new_style: bool) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    followed = EventFiles(tmp_path / "logs")
+    assert followed.reports() == []  # the folder is not there yet
+    with SummaryWriter(str(tmp_path / "logs" / "run"), flush_secs=1) as writer:
+        writer.add_scalar("loss", 0.5, 1, new_style=new_style)
+        writer.add_histogram("weights", torch.zeros(3), 1)
+        writer.add_text("note", "x", 1)
+        writer.flush()
+        assert followed.reports() == [ScriptReport(1, {"loss": 0.5})]
+        writer.add_scalar("loss", float("nan"), 2, new_style=new_style)
+        writer.add_scalar("acc", 0.25, 2, new_style=new_style)
+    (report,) = followed.reports(end=True)
+    assert report.step == 2 and report.metrics["acc"] == 0.25 and math.isnan(report.metrics["loss"])
+    assert followed.reports() == []
+
+
+def test_an_event_file_that_is_damaged_or_half_written_does_no_harm(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (1, 2, 3):
+            writer.add_scalar("loss", step / 4, step)
+    (whole,) = tmp_path.glob("*tfevents*")
+    content = whole.read_bytes()
+    whole.write_bytes(content[:-20])
+    followed = EventFiles(tmp_path)
+    assert [report.step for report in followed.reports()] == [1, 2]
+    whole.write_bytes(content)
+    assert [report.step for report in followed.reports()] == [3]
+    (tmp_path / "events.out.tfevents.0").write_bytes(b"no events" * 10)
+    assert followed.reports(end=True) == []
+
+
+def test_reports_are_kept_for_the_next_attempt(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    for resumed, first, expected in ((False, 1, {}), (True, 3, {1: 1, 2: 1, 3: 1}), (True, 4, {1: 1, 2: 1, 3: 3, 4: 3, 5: 3})):
+        with closing(KeptReports(path, resumed=resumed)) as kept:
+            assert kept.earlier == {step: {"score": float(attempt), "loss": 0.5} for step, attempt in expected.items()}
+            for step in range(first, first + 3):
+                kept.add(step, {"score": first})
+                kept.add(step, {"loss": 0.5})
+        with path.open("ab") as file:
+            file.write(b'\n{"step": 9, "met')  # a line that was cut off
+    with closing(KeptReports(path, resumed=False)) as kept:
+        assert kept.earlier == {} and path.read_bytes() == b""
 
 
 def counted(*reports: tuple[int | None, dict[str, float]]) -> tuple[dict[int, dict[str, float]], StepCounter]:

@@ -10,7 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from trainer.targets.examples import MOST_BYTES, MOST_SIDE, MOST_TEXT, NamedExample, excerpt, is_picture
+from trainer.tasks.capabilities import CardTable, NamesWrongExamples
 from trainer.tasks.images.task import thumbnail
+from trainer.tasks.registry import spec_of
 
 
 def webp(width: int = 8, height: int = 8, **options: Any) -> bytes:
@@ -94,3 +96,22 @@ def test_an_excerpt_is_one_line_without_control_characters() -> None:
 def test_a_text_that_is_no_excerpt_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         NamedExample(name="a", text=text)
+
+
+@pytest.mark.parametrize(
+    ("task", "report", "row"),
+    [
+        ("text_regression", {"worst_numbers": [{"target": 1.5, "predicted": -20000.0}]}, ("1.5", "-2e+04")),
+        ("image_multilabel", {"worst_labels": [{"missing": ["a", "b"], "extra": [], "loss": 2.0}]}, ("a, b", "")),
+    ],
+)
+def test_a_card_shows_target_and_prediction_of_each_target(task: str, report: dict[str, Any], row: tuple[str, ...]) -> None:
+    spec = spec_of(task)
+    assert isinstance(spec, NamesWrongExamples)
+    (field, (wrong,)) = next(iter(report.items()))
+    section = spec.card_examples({field: [{"name": "a.csv, line 2", "text": "left", "text_b": "right", **wrong}]})
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, CardTable) and table.heads[:3] == ("text", "text_b", "where it is") and len(table.heads) == 5
+    assert table.rows == [("left", "right", "a.csv, line 2", *row)]
+    assert spec.card_examples({field: [{"name": "a", **wrong}]}) is None and spec.card_examples({}) is None

@@ -72,7 +72,7 @@ def test_a_constant_number_has_no_correlation_to_compare_with(metric: str) -> No
 )
 def test_the_constant_set_scores_what_is_measured_of_it(metric: str) -> None:
     found = LABELS.constant(labels(), "validation", metric)
-    assert found is not None
+    assert found is not None and "A label applies on average to " in found.sentence
 
     def value(predicted: torch.Tensor) -> float:
         counts = count(predicted[None], ACTUAL)

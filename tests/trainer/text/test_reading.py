@@ -275,6 +275,7 @@ def test_numbers_are_read_as_numbers(write: Write, value: str) -> None:
             {"text": "sentence", "target": "labels", "columns": TextColumns(split="fold")}, ("data", "columns", "split"),
             "write, say, data.columns.split: folds",
         ),
+        ({"text": "sentence", "target": "labels", "text_b": "zzz"}, ("data", "text_b"), "name one of its columns as data.text_b"),
     ],
 )  # fmt: skip
 def test_a_missing_column_is_answered_by_the_nearest_name(

@@ -1,6 +1,7 @@
 """Training on texts: stored outputs, heads together, methods and tasks give the results that computing everything alone gives."""
 
 import os
+import runpy
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from trainer.preparation import Expected, inspect, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
 from trainer.sequences import Sequences
 from trainer.stopwatch import Stopwatch
+from trainer.targets.numbers.spec import number_info
 from trainer.tasks.base import UndescribedModel
 from trainer.tasks.capabilities import ModelCard
 from trainer.tasks.registry import spec_of
@@ -83,8 +85,26 @@ def near(found: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_trains_and_reports(configure: Any, task: str) -> None:
-    _, finished = run(configure(task, epochs=1), score_test=True)
+def test_each_task_trains_and_reports_and_its_card_has_lines_that_predict(configure: Any, task: str, tmp_path: Path) -> None:
+    config, spec = configure(task, epochs=1), spec_of(task)
+    prepared, finished = run(config, score_test=True, model_file=tmp_path / "model.safetensors")
+    assert {"transformers", "tokenizers", "peft"} <= prepared.environment.keys()
+    assert isinstance(spec, ModelCard)
+    lines = spec.card_data(config, prepared.facts).loading
+    (tmp_path / "use.py").write_text(lines.replace("model/", f"{tmp_path}/"))
+    found = runpy.run_path(str(tmp_path / "use.py"))
+    logits = found["logits"].detach()
+    match task:
+        case "text_classification":
+            assert found["labels"] == [("no", "yes")[place] for place in logits.argmax(1).tolist()]
+        case "text_regression":
+            mean, std = number_info(prepared.facts).scale
+            assert torch.allclose(found["values"], mean + std * logits[:, 0])
+        case _:
+            wanted = [[f"w{place + 7}" for place in range(3) if row[place] >= found["threshold"]] for row in logits.sigmoid().tolist()]
+            assert found["labels"] == wanted and 0 < found["threshold"] < 1
+    pairs = config.model_copy(update={"data": config.data.model_copy(update={"text_b": "label"})})
+    assert "tokenizer(texts, texts_b, " in spec.card_data(pairs, prepared.facts).loading
     assert TASKS[task][1] in finished.metrics and finished.test is not None and TASKS[task][1] in finished.test.metrics
 
 
@@ -222,6 +242,8 @@ def test_an_exported_run_is_a_folder_of_the_library_and_an_adapter(configure: An
     _, finished = run(config, model_file=tmp_path / "model.safetensors")
     transformers = needed("transformers")
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "huggingface").eval()
+    modes = {(tmp_path / "huggingface" / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1, "the weights are as readable as the other files"
     assert loaded.config.id2label == {0: "no", 1: "yes"} and not [name for name, _ in loaded.named_parameters() if "lora" in name]
     assert {file.name for file in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
     prepared = prepare(config, HOST, Expected(), Cache.none())
@@ -245,7 +267,7 @@ def test_layers_that_do_not_fit_the_library_are_left_out_of_its_folder(configure
 def test_the_check_finds_the_model_and_leaves_unfit_values_to_the_service(configure: Any) -> None:
     unfit = configure(frozen_layers=4, max_length=41)
     found = text_info(inspect(unfit, HOST, Cache.none()).facts)
-    assert found.model == FoundTextModel(type="bert", stages=3, positions=40)
+    assert found.model == FoundTextModel(type="bert", stages=3, positions=40, hidden_size=32)
     assert DatasetInfo.model_validate(found.model_dump(mode="json")).described_model == found.model
     with pytest.raises(Infeasible, match="the model has 3 stages"):
         prepare(unfit, HOST, Expected(), Cache.none())

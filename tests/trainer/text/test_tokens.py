@@ -18,7 +18,7 @@ from trainer.models import UnfitModel
 from trainer.order import bucketed, shuffled
 from trainer.tasks.base import Examples, Ragged
 from trainer.tasks.text.data import TextData, TokenCounts
-from trainer.tasks.text_regression.config import TextRegressionInfo
+from trainer.tasks.text_regression.spec import TextRegressionInfo
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.data.examples import Look, UnfitData, enumerated, shown
-from trainer.data.tables import LONGEST_LINE, MOST_BYTES, SEPARATORS, TableHeader, choices, folded, in_yaml, opened, place_of
+from trainer.data.tables import LONGEST_LINE, MOST_BYTES, SEPARATORS, TableHeader, folded, in_yaml, opened, place_of
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.text.data import TextData
 
@@ -298,19 +298,24 @@ def _absent(table: str, names: Sequence[str], absent: Mapping[str, str], places:
     """The error for missing columns. Its `unnamed` text quotes only names of columns that are similar to the wanted ones."""
     fault = " and ".join(f"no column {shown(column)}" for column in absent.values())
     columns = enumerated([name.strip() or "(no name)" for name in names]) or "none"
-    near = {role: close for role, column in absent.items() if (close := _nearest(role, column, names, set(places.values())))}
-    named = _remedy({**choices([*absent], names, set(places.values()), {}), **near})
+    near, taken = dict[str, str](), set(places.values())
+    for role, column in absent.items():
+        if (close := _nearest(role, column, names, taken)) is not None:
+            near[role] = names[close].strip()
+            taken.add(close)
+    remedy = _remedy(near) or f"name one of its columns as {' and '.join(map(_field, absent))}"
     role = next(iter(absent))
     return UnfitData(
         "missing_column",
-        f"{table} has {fault}; its columns are: {columns}; {named or 'its first line must name the columns'}",
+        f"{table} has {fault}; its columns are: {columns}; {remedy}",
         place=("data", role) if role not in ("split", "group") else ("data", "columns", role),
-        unnamed=f"{table} has {fault}; {_remedy(near) or f'name one of its columns as {_field(role)}'}",
+        unnamed=f"{table} has {fault}; {remedy}",
     )
 
 
-def _nearest(role: str, wanted: str, names: Sequence[str], taken: set[int]) -> str | None:
-    left = {folded(name): name.strip() for place, name in enumerate(names) if place not in taken and name.strip()}
+def _nearest(role: str, wanted: str, names: Sequence[str], taken: set[int]) -> int | None:
+    """The index of the column with a name that is similar to the wanted one, or common for the role."""
+    left = {folded(name): place for place, name in enumerate(names) if place not in taken and name.strip()}
     close = get_close_matches(folded(wanted), left, n=1) or [usual for usual in USUAL.get(role, ()) if usual in left]
     return left[close[0]] if close else None
 

@@ -102,6 +102,14 @@ class WrongClass(NamedExample):
     target_probability: float = Field(ge=0, le=1, description="predicted for the true class")
     probability: float = Field(ge=0, le=1, description="of the predicted class")
 
+    @property
+    def answer(self) -> Mapping[str, str]:
+        """The classes, each with its probability."""
+        return {
+            "true class": f"{self.target} ({100 * self.target_probability:.1f} %)",
+            "predicted class": f"{self.predicted} ({100 * self.probability:.1f} %)",
+        }
+
 
 class ClassReport(Frozen):
     """The report of a run on the validation examples, beside its metrics."""

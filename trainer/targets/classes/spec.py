@@ -10,7 +10,7 @@ from pydantic import BaseModel
 import trainer.targets.classes.card as card
 from trainer.configuration import DatasetInfo, Part, narrowing
 from trainer.data.targets import TargetReader
-from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
+from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport, WrongClass
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
 from trainer.tasks.composition import ComposedSpec, Problem
@@ -148,6 +148,7 @@ class ClassesSpec(ComposedSpec):
     TestReport = ClassTestReport
     Summary = card.ClassSummary
     page = "classes"
+    worst = ("worst_classes", WrongClass)
     shared_of_target: tuple[str, ...] = ("sampling",)
     reader: TargetReader | None = None
     spellings_of_target = SPELLINGS
@@ -177,6 +178,10 @@ class ClassesSpec(ComposedSpec):
     def card_of_target(self, info: DatasetInfo) -> CardData:
         """The contents about the classes."""
         return card.data_of(class_info(info))
+
+    def reading(self, info: DatasetInfo) -> str:
+        """The labels with the largest outputs."""
+        return "labels = [model.config.id2label[place] for place in logits.argmax(1).tolist()]\n"
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of results by class."""

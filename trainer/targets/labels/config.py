@@ -99,6 +99,11 @@ class WrongLabels(NamedExample):
     extra: tuple[str, ...] = Field(default=(), description="labels that were predicted and that it lacks")
     loss: FiniteFloat
 
+    @property
+    def answer(self) -> Mapping[str, str]:
+        """The labels that differ."""
+        return {"not predicted": ", ".join(self.missing), "wrongly predicted": ", ".join(self.extra)}
+
 
 class LabelReport(Frozen):
     """The report of a run on the validation examples, beside its metrics."""

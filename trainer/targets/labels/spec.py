@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import trainer.targets.labels.card as card
 from trainer.configuration import DatasetInfo, Part, narrowing
-from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport
+from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport, WrongLabels
 from trainer.targets.labels.reader import LabelReader
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
@@ -68,6 +68,7 @@ class LabelsSpec(ComposedSpec):
     TestReport = LabelTestReport
     Summary = card.LabelSummary
     page = "labels"
+    worst = ("worst_labels", WrongLabels)
     shared_of_target: tuple[str, ...] = ()
     spellings_of_target = SPELLINGS
     reader = LabelReader()
@@ -98,6 +99,16 @@ class LabelsSpec(ComposedSpec):
         """The contents about the labels."""
         return card.data_of(label_info(info))
 
+    def reading(self, info: DatasetInfo) -> str:
+        """The labels whose probability reaches the threshold in the exported file."""
+        return (
+            "from safetensors import safe_open\n\n"
+            'with safe_open("model/model.safetensors", "pt") as file:\n'
+            '    threshold = float(file.metadata()["threshold"])\n'
+            "probabilities = logits.sigmoid().tolist()\n"
+            "labels = [[model.config.id2label[place] for place, share in enumerate(row) if share >= threshold] for row in probabilities]\n"
+        )
+
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of results by label."""
         return card.results_of(summary, where) if isinstance(summary, card.LabelSummary) and summary.by_label else None
@@ -122,7 +133,7 @@ def constant_of(info: LabelInfo, part: Part, metric: str, example: str) -> Const
         label=answer,
         share=0.0,
         value=value,
-        sentence=f"On average {100 * sum(shares) / len(shares):.1f} % of the {part} {example}s have a label. "
+        sentence=f"A label applies on average to {100 * sum(shares) / len(shares):.1f} % of the {part} {example}s. "
         f"Always answering {answer} gives {metric} {METRICS[metric].shown(value)}.",
         advice=f"{REMEDY}." if metric in ("recall", "f1", "micro_f1", "micro_recall") else "",
     )

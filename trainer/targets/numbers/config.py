@@ -76,6 +76,11 @@ class WrongNumber(NamedExample):
     target: FiniteFloat
     predicted: FiniteFloat
 
+    @property
+    def answer(self) -> Mapping[str, str]:
+        """The numbers."""
+        return {"target": f"{self.target:.4g}", "prediction": f"{self.predicted:.4g}"}
+
 
 class NumberReport(Frozen):
     """The report of a run on the validation examples, in the unit of the data. A residual is the prediction less the target."""

@@ -12,7 +12,7 @@ import trainer.targets.numbers.card as card
 from trainer.configuration import DataConfig, DatasetInfo, Part, narrowing
 from trainer.data.examples import Example, UnfitData
 from trainer.data.targets import Strata
-from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, number_of
+from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, WrongNumber, number_of
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
 from trainer.tasks.composition import ComposedSpec, Problem
@@ -84,6 +84,7 @@ class NumbersSpec(ComposedSpec):
     TestReport = NumberTestReport
     Summary = card.NumberSummary
     page = "numbers"
+    worst = ("worst_numbers", WrongNumber)
     shared_of_target: tuple[str, ...] = ()
     spellings_of_target = SPELLINGS
 
@@ -129,6 +130,11 @@ class NumbersSpec(ComposedSpec):
     def card_of_target(self, info: DatasetInfo) -> CardData:
         """The contents about the targets."""
         return card.data_of(number_info(info), f"{self.example}s")
+
+    def reading(self, info: DatasetInfo) -> str:
+        """The outputs in the unit of the data."""
+        mean, std = number_info(info).scale
+        return f"values = {mean!r} + {std!r} * logits[:, 0]  # in the unit of the data\n"
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """The section of residuals."""

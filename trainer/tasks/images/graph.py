@@ -36,7 +36,7 @@ class ImageGraph:
     inputs: Mapping[str, Mapping[int, str]] = {"pixels": {0: "batch"}}
 
     def __init__(self, model: StagedModel, normalise: Callable[[Tensor], Tensor], config: ImageTrainConfig) -> None:
-        self.module = NormalisedImages(model, normalise)
+        self.module, self.network = NormalisedImages(model, normalise), config.model.name
         self._config = config
 
     @property

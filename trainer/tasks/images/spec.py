@@ -11,7 +11,7 @@ from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowin
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
 from trainer.data.targets import described
-from trainer.tasks.base import Counted
+from trainer.tasks.base import Counted, ModelInfo
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
 from trainer.tasks.images.config import (
@@ -40,34 +40,34 @@ class CatalogueModel:
     """A model of the catalogue as `trainer.tasks.base.ModelInfo`."""
 
     def __init__(self, model: catalogue.Model) -> None:
-        self._model = model
+        self.network = model
 
     @property
     def stages(self) -> int:
         """The number of stages that can be frozen."""
-        return len(self._model.stages)
+        return len(self.network.stages)
 
     @property
     def weights(self) -> Collection[str]:
         """torchvision's names of the weights."""
-        return self._model.weights
+        return self.network.weights
 
     def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
         """A fault if the network does not accept images of that size, or the method of fine-tuning."""
-        own = adapters.fault_of(name, value, model=self._model.name, stages=self.stages, methods=self._model.methods)
+        own = adapters.fault_of(name, value, model=self.network.name, stages=self.stages, methods=self.network.methods)
         if own is not None:
             return own
         if name != "image_size" or not isinstance(value, int):
             return None
-        if value < self._model.smallest_image:
-            return "image_too_small", f"the model needs images of at least {self._model.smallest_image} pixels; raise this"
-        if value % self._model.image_step:
-            return "image_size_off_step", f"the model needs a multiple of {self._model.image_step} pixels; change this"
+        if value < self.network.smallest_image:
+            return "image_too_small", f"the model needs images of at least {self.network.smallest_image} pixels; raise this"
+        if value % self.network.image_step:
+            return "image_size_off_step", f"the model needs a multiple of {self.network.image_step} pixels; change this"
         return None
 
     def refuse_weights(self, outline: Outline, file_name: str) -> None:
         """Raises UnfitTensors, or UnreadableWeights if the file contains no state dict or must be converted first."""
-        select(outline, self._model, file_name)
+        select(outline, self.network, file_name)
 
 
 class ImageSpec(ComposedSpec):
@@ -112,13 +112,13 @@ class ImageSpec(ComposedSpec):
         labels, measures = described(self.reader, [(one.label, one.part) for one in found.examples])
         return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
-    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+    def trains_together(self, model: ModelInfo, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports all layers of the head."""
-        return model in catalogue.names() and catalogue.load(model).lanes
+        return catalogue_model(model).network.lanes
 
-    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+    def head_parameters(self, model: ModelInfo, info: DatasetInfo) -> int:
         """The number of parameters of the head with the target's outputs."""
-        described, outputs = catalogue.load(model), self.outputs(info)
+        described, outputs = catalogue_model(model).network, self.outputs(info)
         tensors = described.head.tensors.items()
         return sum(prod((outputs, *shape[1:]) if name in described.classifier else shape) for name, shape in tensors)
 
@@ -162,6 +162,7 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
+catalogue_model: Callable[[ModelInfo], CatalogueModel] = narrowing(CatalogueModel, "is no model of the catalogue")
 image_config: Callable[[TrainConfig], ImageTrainConfig] = narrowing(ImageTrainConfig, "is not the config of an image task")
 image_data: Callable[[DataConfig], ImageData] = narrowing(ImageData, "is not the data of an image task")
 image_info: Callable[[DatasetInfo], ImageDatasetInfo] = narrowing(ImageDatasetInfo, "is not about images")

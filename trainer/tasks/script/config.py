@@ -28,6 +28,8 @@ Value = StrictBool | StrictInt | FiniteFloat | StrictStr | None
 """A parameter's value."""
 MOST_FILES = 10_000  # whose digests are taken
 LISTED = 5  # names in a sentence
+PARAMS = "params.json"
+"""The file in THAW_OUT with the parameters."""
 CHECKPOINTS = "checkpoint"
 """The folder for a script's own checkpoints, beside the folders of the trial's attempts (`Run.checkpoint_folder`), which it survives."""
 REQUEUE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the run asks to be queued again
@@ -49,6 +51,13 @@ def _inside(text: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or "\0" in text or not path.parts:
         raise ValueError("this is a path relative to the folder, without `..`; correct it")
+    return text
+
+
+def _glob(text: str) -> str:
+    """Refuse a pattern that `Path.glob` refuses."""
+    if any("**" in part and part != "**" for part in PurePosixPath(text).parts):
+        raise ValueError("`**` is a whole part of a pattern, as in src/**/*.py; correct it")
     return text
 
 
@@ -90,7 +99,7 @@ def _variables(value: Any) -> Any:
 def _pattern(text: str) -> str:
     try:
         found = re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"this is no regular expression of Python ({error}); correct it") from None
     if found.groups != 1:
         raise ValueError("the expression needs exactly one group, which is the number, such as `loss: ([-+.0-9eE]+)`; add it")
@@ -150,7 +159,7 @@ class Program(Frozen):
     )
     program: Argument | None = Field(default=None, validate_default=True, description="what ${program} is in the command")
     workdir: str = Field(min_length=1, max_length=4096, description="folder in which the command is started")
-    files: Annotated[tuple[InnerPath, ...], Field(max_length=1_000)] = Field(
+    files: Annotated[tuple[Annotated[InnerPath, AfterValidator(_glob)], ...], Field(max_length=1_000)] = Field(
         default=(),
         description="files on which results depend, as paths or patterns such as src/**/*.py relative to workdir, besides those that "
         "the command and the templates name; a trial fails if one has changed since the study's check",
@@ -175,6 +184,14 @@ class Program(Frozen):
     def _its_macros_are_known(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         refuse_unknown_macros(command)
         return command
+
+    @field_validator("templates")
+    @classmethod
+    def _each_has_a_file_of_its_own(cls, templates: Mapping[str, str]) -> Mapping[str, str]:
+        targets = [PurePosixPath(target) for target in templates.values()]
+        if taken := [target for number, target in enumerate(targets) if target == PurePosixPath(PARAMS) or target in targets[:number]]:
+            raise ValueError(f"{taken[0]} is written by another template, or has the parameters; choose another path for this one")
+        return templates
 
     @field_validator("program")
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from trainer.adapters.config import AdapterHyperparameters
+from trainer.backbones.description import TextHead
 from trainer.backbones.families import FAMILIES, fault_of
 from trainer.configuration import DatasetInfo, Frozen, ModelConfig, Resolve, TrainConfig, counted, resolve_fields
 from trainer.tasks.text.data import DuplicateTexts, TextData, TokenCounts
@@ -95,11 +96,27 @@ class FoundTextModel(Frozen):
     type: Annotated[str, AfterValidator(_known)] = Field(description="model_type of its config.json")
     stages: int = Field(ge=1, description="that can be frozen: the embeddings and each layer")
     positions: int | None = Field(default=None, ge=1, description="the longest text in tokens; None without a limit")
+    hidden_size: int | None = Field(
+        default=None, ge=1, exclude_if=lambda size: size is None, description="width of the stages; None in records of earlier versions"
+    )
+    activation: str = Field(
+        default="gelu",
+        max_length=64,
+        exclude_if=lambda activation: activation == "gelu",
+        description="in the library's own head of DeBERTa and ModernBERT",
+    )
 
     @property
     def weights(self) -> Collection[str]:
         """DEFAULT, the weights of the model."""
         return ("DEFAULT",)
+
+    @property
+    def head(self) -> TextHead | None:
+        """The properties of its head; None in records of earlier versions."""
+        if self.hidden_size is None:
+            return None
+        return TextHead(model_type=self.type, hidden_size=self.hidden_size, activation=self.activation)
 
     def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
         """See `trainer.backbones.families.fault_of`."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.backbones.description import TextModelInfo
 from trainer.models import StagedModel
 from trainer.sequences import Sequences
 from trainer.tasks.base import Examples
@@ -32,9 +33,9 @@ class TextGraph:
 
     inputs: Mapping[str, Mapping[int, str]] = {"input_ids": AXES, "attention_mask": AXES, "token_type_ids": AXES}
 
-    def __init__(self, model: StagedModel, config: TextTrainConfig, vocabulary: int) -> None:
-        self.module = PaddedTexts(model)
-        self._config, self._vocabulary = config, vocabulary
+    def __init__(self, model: StagedModel, config: TextTrainConfig, described: TextModelInfo) -> None:
+        self.module, self.network = PaddedTexts(model), described.model_type
+        self._config, self._vocabulary = config, described.tokens
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from trainer.adapters.config import EXTENDING
-from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
-from trainer.backbones.usage import usage
+from trainer.backbones.description import TextHead, TextModelInfo, UnfitFolder, describe_folder
+from trainer.backbones.usage import PAIRS, TEXTS, usage
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.examples import Look
 from trainer.data.targets import described
 from trainer.data.text.listing import scan
-from trainer.tasks.base import Counted, UndescribedModel
+from trainer.tasks.base import Counted, ModelInfo, UndescribedModel, described_model
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
-from trainer.tasks.text.config import Pooling, TextDatasetInfo, TextTrainConfig, is_folder, is_folder_name
+from trainer.tasks.text.config import FoundTextModel, Pooling, TextDatasetInfo, TextTrainConfig, is_folder, is_folder_name
 from trainer.tasks.text.data import DuplicateTexts, TextData
 
 SPELLINGS = Spellings(
@@ -41,6 +41,7 @@ class TextSpec(ComposedSpec):
     example = "text"
     size = "max_length"
     page_of_input = "texts"
+    packages = ("transformers", "tokenizers", "peft")
     shared_of_input = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
     spellings_of_input = SPELLINGS
 
@@ -86,18 +87,17 @@ class TextSpec(ComposedSpec):
         lengths = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
         return InspectedData(listing=found.facts, labels=labels, measures={**lengths, **measures})
 
-    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+    def trains_together(self, model: ModelInfo, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports the layers of the head with this pooling; with some pooling if the values have none."""
-        try:
-            described = self.describe(model)
-        except UndescribedModel:
-            return False
         poolings = (values["pooling"],) if "pooling" in values else get_args(Pooling)
-        return any(described.trains_together(pooling) for pooling in poolings)
+        head = _head_of(model)
+        return head is not None and any(head.trains_together(pooling) for pooling in poolings)
 
-    def head_parameters(self, model: str, info: DatasetInfo) -> int:
-        """The number of parameters of the library's head, which is the largest."""
-        return self.describe(model).head_parameters("auto", self.outputs(info))
+    def head_parameters(self, model: ModelInfo, info: DatasetInfo) -> int:
+        """The number of parameters of the library's head, which is the largest. Raises ValueError if its width is not known."""
+        if (head := _head_of(model)) is None:
+            raise ValueError("the width of the model is not known")
+        return head.head_parameters("auto", self.outputs(info))
 
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
         """The config with the commit of a hub's model."""
@@ -111,15 +111,21 @@ class TextSpec(ComposedSpec):
         card, found = self._card(info), text_info(info)
         model = () if found.commit is None else (("commit", found.commit),)
         notes = (*card.notes, _duplicates(found.duplicate_texts))
-        return replace(card, notes=notes, model=model, loading=self._loading(text_config(config)))
+        return replace(card, notes=notes, model=model, loading=self._loading(text_config(config), info))
 
-    def _loading(self, config: TextTrainConfig) -> str:
-        if config.method in EXTENDING:
+    def _loading(self, config: TextTrainConfig, info: DatasetInfo) -> str:
+        if config.method in EXTENDING or (model := described_model(self, config.model.name, info)) is None:
             return ""
-        try:
-            return usage(self.describe(config.model.name), config.pooling, f"model/{LIBRARY_FOLDER}")
-        except UndescribedModel:
+        head = _head_of(model)
+        if head is None:
             return ""
+        pairs = config.data.text_b is not None
+        lines = usage(head, config.pooling, f"model/{LIBRARY_FOLDER}", pairs=pairs)
+        return lines.replace("\n\n", f"\n\n{PAIRS if pairs else TEXTS}", 1) + self.reading(info)
+
+
+def _head_of(model: ModelInfo) -> TextHead | None:
+    return model.head if isinstance(model, FoundTextModel) else text_head(model)
 
 
 def _duplicates(found: DuplicateTexts | None) -> str:
@@ -132,6 +138,7 @@ def _duplicates(found: DuplicateTexts | None) -> str:
     return f"Near-duplicates: {found.rows} rows in {found.groups} groups kept on one side of the split; {torn}.{mixed}"
 
 
+text_head: Callable[[object], TextHead] = narrowing(TextHead, "is no text model")
 text_config: Callable[[TrainConfig], TextTrainConfig] = narrowing(TextTrainConfig, "is not the config of a text task")
 text_data: Callable[[DataConfig], TextData] = narrowing(TextData, "is not the data of a text task")
 text_info: Callable[[DatasetInfo], TextDatasetInfo] = narrowing(TextDatasetInfo, "is not about texts")

@@ -26,6 +26,7 @@ from trainer.targets.examples import excerpt
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import FoundTextModel, TextDatasetInfo, TextModel, TextTrainConfig
+from trainer.tasks.text.data import TokenCounts
 from trainer.tasks.text.graph import TextGraph
 from trainer.tasks.text.spec import LIBRARY_FOLDER, text_config, text_data, text_info
 
@@ -56,7 +57,13 @@ class TextTask(ComposedTask):
             listing=found.listing,
             weights_sha256=digest(model.folder),
             commit=model.commit,
-            model=FoundTextModel(type=described.model_type, stages=described.stages, positions=described.positions),
+            model=FoundTextModel(
+                type=described.model_type,
+                stages=described.stages,
+                positions=described.positions,
+                hidden_size=described.hidden_size,
+                activation=described.activation,
+            ),
             **self.facts(dataset),
         )
         stages = described.stages if asked.frozen_layers == ALL_STAGES else asked.frozen_layers
@@ -84,7 +91,17 @@ class TextTask(ComposedTask):
 
     def measure_input(self, model: ModelConfig, dataset: Dataset) -> Mapping[str, Sequence[float]]:
         """The lengths of the texts in tokens. Raises UnfitModel."""
-        return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder_of(model)))}
+        folder = folder_of(model)
+        describe(folder)  # refuses a folder without a tokenizer of its own, for which the library would make an empty one
+        return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder))}
+
+    def note_of_input(self, measured: Mapping[str, Sequence[float]], size: int) -> str | None:
+        """The number of texts that are longer than max_length."""
+        lengths = [int(length) for length in measured["tokens"]]
+        cut = [min(length, size) for length in lengths]
+        truncated = sum(length > size for length in lengths)
+        longest = max(cut, default=0)
+        return TokenCounts(max_length=size, texts=len(cut), truncated=truncated, tokens=sum(cut), longest=longest).note
 
     def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
         """The texts as tokens. Raises UnfitModel."""
@@ -136,7 +153,7 @@ class TextTask(ComposedTask):
     def graph(self, model: StagedModel, config: TrainConfig) -> TextGraph:
         """The model as a function of padded tokens; `config` is that of `exported_config`."""
         asked = text_config(config)
-        return TextGraph(model, asked, describe(folder_of(asked.model)).tokens)
+        return TextGraph(model, asked, describe(folder_of(asked.model)))
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, tokenizer, contents and length."""

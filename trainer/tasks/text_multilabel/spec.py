@@ -1,8 +1,27 @@
-"""The TaskSpec of text multi-label classification. Imports no torch."""
+"""Text multi-label classification: a set of labels for each text. Imports no torch."""
 
+from typing import Literal
+
+from trainer.targets.labels.config import LabelHyperparameters, LabelInfo
 from trainer.targets.labels.spec import LabelsSpec
+from trainer.tasks.text.config import TextDatasetInfo, TextHyperparameters, TextTrainConfig
 from trainer.tasks.text.spec import TextSpec
-from trainer.tasks.text_multilabel.config import TextMultilabelHyperparameters
+
+
+class TextMultilabelHyperparameters(TextHyperparameters, LabelHyperparameters):
+    """Hyperparameters of text multi-label classification."""
+
+
+class TextMultilabelConfig(TextMultilabelHyperparameters, TextTrainConfig):
+    """The complete configuration of one run of text multi-label classification."""
+
+    task: Literal["text_multilabel"] = "text_multilabel"
+
+
+class TextMultilabelInfo(TextDatasetInfo, LabelInfo):
+    """Facts about texts with a set of labels each, and about weights."""
+
+    task: Literal["text_multilabel"] = "text_multilabel"
 
 
 class TextMultilabel(LabelsSpec, TextSpec):

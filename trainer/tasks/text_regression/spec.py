@@ -1,8 +1,27 @@
-"""The TaskSpec of text regression. Imports no torch."""
+"""Text regression: a number for each text. Imports no torch."""
 
+from typing import Literal
+
+from trainer.targets.numbers.config import NumberHyperparameters, NumberInfo
 from trainer.targets.numbers.spec import NumbersSpec
+from trainer.tasks.text.config import TextDatasetInfo, TextHyperparameters, TextTrainConfig
 from trainer.tasks.text.spec import TextSpec
-from trainer.tasks.text_regression.config import TextRegressionHyperparameters
+
+
+class TextRegressionHyperparameters(TextHyperparameters, NumberHyperparameters):
+    """Hyperparameters of text regression."""
+
+
+class TextRegressionConfig(TextRegressionHyperparameters, TextTrainConfig):
+    """The complete configuration of one run of text regression."""
+
+    task: Literal["text_regression"] = "text_regression"
+
+
+class TextRegressionInfo(TextDatasetInfo, NumberInfo):
+    """Facts about texts with a number each, and about weights."""
+
+    task: Literal["text_regression"] = "text_regression"
 
 
 class TextRegression(NumbersSpec, TextSpec):

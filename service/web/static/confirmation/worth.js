@@ -30,10 +30,13 @@ function uplift({ measure, example, arms, recommended, uplift: by, uplift_new_im
   return figure("Uplift over the baseline", gainOf(measure, by), `${level(by)} ${gainInterval(measure, by)}`, wider ? `on new ${example}s ${gainInterval(measure, wider)}` : null);
 }
 
-function optimism({ measure, optimism: by }) {
+function optimism({ measure, example, external, optimism: by }) {
   if (!by) return null;
+  const bias = !external && by.chosen > by.value
+    ? `selection bias is ${gain(measure, by.chosen).slice(1)}; the test ${example}s are easier than the validation ${example}s by ${gain(measure, by.chosen - by.value).slice(1)}`
+    : `${gain(measure, by.chosen).slice(1)} of it is selection bias`;
   return figure("Optimism of the search", gain(measure, by.value), `its best, trial ${by.trial}, has ${metric(measure, by.searched)} in the search and ${metric(measure, by.confirmed)} in the confirmation`,
-    by.value <= 0 ? "the search was not optimistic" : by.chosen > 0 ? `${gain(measure, by.chosen).slice(1)} of it is selection bias` : "none of it is selection bias");
+    by.value <= 0 ? "the search was not optimistic" : by.chosen > 0 ? bias : "none of it is selection bias");
 }
 
 function helped({ example, external, helped: answer }) {

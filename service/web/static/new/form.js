@@ -43,7 +43,7 @@ function studyFields(context) {
     field("Name", ["name"], textInput(draft, ["name"], { maxlength: 128 })),
     wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), words.path ?? "a folder or a table")),
     (words.columns ?? []).map(([name, label, usual]) => field(label, ["data", name], textInput(draft, ["data", name], { placeholder: usual }))),
-    field("Location", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "data on the server is checked now, other data by the first worker"),
+    wide(field("Location", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "data on the server is checked now, other data by the first worker")),
     field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), joined(words.strata, "used to compare trials")),
     field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), joined(words.strata, "not used by the search; the confirmation scores the best configurations on it")));
 }
@@ -61,9 +61,10 @@ function modelFields(context) {
     draft.set(["model", "name"], chosen);
     context.modelChosen();
   }) : textInput(draft, ["model", "name"], { class: "mono" });
+  const model = field("Model", ["model", "name"], name, stages ? `${plural(stages, "stage", "stages")} that can be frozen, and the head` : words.name ?? null);
   return [
     el("div", { class: "fields" },
-      field("Model", ["model", "name"], name, stages ? `${plural(stages, "stage", "stages")} that can be frozen, and the head` : words.name ?? null),
+      models.length ? model : wide(model), // a path
       wide(field("Weights", ["model", "weights"], textInput(draft, ["model", "weights"], { class: "mono", list: "weights-names", placeholder: words.weights ? "DEFAULT: the model's own pretrained weights" : "" }),
         words.weights ?? "a .safetensors, .pt or .pth file, or random"))),
     el("datalist", { id: "weights-names" }, weights.map((one) => el("option", { value: one }))),
