@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from service.cli.console import assignments, console, number, plain_text, print_json, saved, speed, table, time_left
-from service.client import END, Client, Unreachable
+from service.client import END, Client, Refused, Unreachable
 from service.domain.states import TrialState
 from service.domain.text import clean
 from service.rest_models import AttemptView, ChunkView, ListedStudyView, LogView, StudyView, TrialView
@@ -245,11 +245,20 @@ def show_log(settings: Settings, name: str, number: int, attempt: int | None, *,
             print_json(_whole_log(client, name, number, attempt))
             return
         reader = (JsonReader if as_json else Reader)(client, name, number, attempt)
-        ended = reader.read()
+
+        def read() -> bool:
+            try:
+                return reader.read()
+            except Refused as error:
+                if not follow or not error.temporary:
+                    raise
+                return False  # the database does not answer at present
+
+        ended = read()
         while follow and not ended:
             time.sleep(LOOK_SECONDS)
             try:
-                ended = reader.read()
+                ended = read()
             except Unreachable:  # the server restarts
                 continue
 

@@ -10,6 +10,7 @@ import pytest
 
 from service import operations
 from service.cli.watching import show_log
+from service.client import Client, Refused
 from service.domain.records import Claim
 from service.operations import Released, Write
 from service.settings import Settings
@@ -96,3 +97,26 @@ def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     assert not follower.is_alive()
     reported += capsys.readouterr().out
     assert reported == "".join([*lines[:250], "handed back\n", "--- attempt 2, on worker-1\n", *lines[250:]])
+
+
+def test_a_log_is_followed_while_the_database_does_not_answer(
+    address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.watching.LOOK_SECONDS", 0.05)
+    lab.study("interrupted")
+    claim = lab.claim_from("interrupted")
+    write(lab, claim, "all of it\n")
+    lab.finish(claim, 0.5)
+    refusals = [Refused(503, "unavailable", "The database does not answer; try again.")] * 3
+    real = Client.log
+
+    def log(self: Client, *arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Client, "log", log)
+    with pytest.raises(Refused):
+        show_log(Settings(server=address), "interrupted", 0, None, follow=False, as_json=False)
+    show_log(Settings(server=address), "interrupted", 0, None, follow=True, as_json=False)
+    assert capsys.readouterr().out == "all of it\n" and not refusals
