@@ -128,11 +128,11 @@ class Trial:
             return True
         step = self._step + 1 if step is None else step
         sent_at = time.monotonic()
-        told = self._call(ReportedView, "report", {"step": step, "metrics": _json(metrics)})
-        self._renewed_at, self._step, self._stopped = sent_at, told.step, told.stop
-        if told.stop:
+        answer = self._call(ReportedView, "report", {"step": step, "metrics": _json(metrics)})
+        self._renewed_at, self._step, self._stopped = sent_at, answer.step, answer.stop
+        if answer.stop:
             self._close()
-        return told.stop
+        return answer.stop
 
     def finish(self, **metrics: SupportsFloat) -> None:
         """Complete the trial with the metrics of its last report, or with these, as a last step. Without effect on an ended one."""

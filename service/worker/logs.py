@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import IO
 
 from service.domain.text import CONTROLS, ESCAPES
+from trainer.scripts.attempt import SECRET_NAME
 
 MOST_BYTES = 256 * 1024  # buffered between two calls of `take`; the oldest lines are dropped, because the last ones show the error
 LONGEST_LINE = 8_192  # characters; a longer one is continued on the next line
 TAIL_BYTES = 16_384
-SECRET_NAME = re.compile("TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY", re.IGNORECASE)
 SHORTEST_SECRET = 6  # characters; shorter values occur by chance in other text
 MASK = "***"
 

@@ -111,7 +111,7 @@ STORY = (
     Request(f"POST {STUDIES}/import", luggage(), 201, query="?name={study}-imported"),
     Request("POST /api/v1/workers/{worker}/drain"),  # one of the study's name
 )
-"""Every route that changes something, each at least once; one after the other they leave a state that tells. A claim's calls are about
+"""Every route that changes something, each at least once; one after the other they leave a state to check. A claim's calls are about
 the last one."""
 
 NO_CLAIM: Mapping[str, str] = MappingProxyType({})

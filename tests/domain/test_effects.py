@@ -40,12 +40,12 @@ def test_all_curves_equal_means_that_the_script_ignores_its_parameters() -> None
 
 
 @pytest.mark.parametrize(
-    ("curve", "tells"),
+    ("curve", "has_digest"),
     [(CURVE, True), ({1: 0.5}, False), ({1: 0.5, 2: 0.75, 3: 0.75}, False), ({n: n / 8 for n in range(5)}, True), ({1: math.nan}, False),
      ({1: 0.1}, False), ({1: 1 / 3}, True)],
 )  # fmt: skip
-def test_a_curve_that_runs_share_by_chance_has_no_digest(curve: Mapping[int, float], tells: bool) -> None:
-    assert (digest_of(curve) is not None) is tells
+def test_a_curve_that_runs_share_by_chance_has_no_digest(curve: Mapping[int, float], has_digest: bool) -> None:
+    assert (digest_of(curve) is not None) is has_digest
     assert digest_of(curve) == digest_of(dict(reversed(list(curve.items()))))
 
 

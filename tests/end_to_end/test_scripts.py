@@ -68,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def worker(place: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of one slot; must end well when told to, unless it was killed."""
+    """A worker of one slot; must end with 0 on SIGTERM, unless it was killed."""
     log = (place / "workers.log").open("ab")
     command = [str(THAW), "worker", "--slots", "1", *options]
     with log, subprocess.Popen(command, cwd=place, stdout=log, stderr=log) as process:

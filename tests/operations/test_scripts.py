@@ -23,7 +23,7 @@ STUDY: Mapping[str, Any] = {
     "name": "mine",
     "task": "script",
     "command": ["python", "train.py", "${args}"],
-    "workdir": "/work/code",
+    "workdir": "/srv/code",
     "search_space": {"lr": {"type": "float", "low": 0.1, "high": 1}, "unused": {"type": "categorical", "choices": ["a", "b"]}},
     "objective": {"metric": "val/loss", "direction": "minimize"},
     "budget": {"trials": 3},

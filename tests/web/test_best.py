@@ -74,10 +74,10 @@ def test_until_it_is_confirmed_the_best_of_the_search_is_given_and_said_to_look_
 
 def test_the_texts_of_the_most_wrong_examples_are_in_the_card_alone(client: TestClient, lab: Laboratory) -> None:
     lab.study("digits", budget={"trials": 1})
-    done = with_examples(WRONG | {"text": "a text that is told"})
+    done = with_examples(WRONG | {"text": "a text of the data"})
     assert operations.record(lab.store, [operations.Write(lab.claim().lease, outcome=done)]) == []
     found = {form: client.get(BEST, params={"format": form}).text for form in ("json", "yaml", *TEXT)}
-    assert [form for form, text in found.items() if "a text that is told" in text] == ["card"]
+    assert [form for form, text in found.items() if "a text of the data" in text] == ["card"]
 
 
 def test_the_manifest_of_the_images_is_in_the_file(client: TestClient, lab: Laboratory) -> None:

@@ -39,7 +39,7 @@ def test_every_page_shows_a_script(page: Page, live_lab: Laboratory) -> None:
     seen = {
         "/": ("scripted", "python train.py ${args}", "0.251"),
         "/studies/scripted": (
-            "/work/code",
+            "/srv/code",
             "Files",
             "train.py",
             "val/loss",
@@ -47,7 +47,7 @@ def test_every_page_shows_a_script(page: Page, live_lab: Laboratory) -> None:
             "over seeds; the script chooses the data",
             "No parameter has an effect: the curves of val/loss of all 3 complete trials are equal bit for bit",
         ),
-        "/studies/scripted/best": ("thaw train scripted-best.yaml --out trained --allow-scripts /work/code", "fingerprint"),
+        "/studies/scripted/best": ("thaw train scripted-best.yaml --out trained --allow-scripts /srv/code", "fingerprint"),
         "/studies/scripted/trials/1": ("val/loss", "seconds", "It completed"),
         "/compare?trial=scripted:0&trial=scripted:1": ("python train.py ${args}", "val/loss"),
     }
